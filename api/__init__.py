@@ -1,0 +1,1 @@
+"""The HTTP API: live figures, history, health and metrics."""

@@ -1,0 +1,114 @@
+"""What can be set, and where each part finds the others: `CHATGAUGE_*` variables, or a `.env` file.
+
+Each class is one concern; a part takes the ones it needs. `.env.example` lists them all.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _config(prefix: str) -> SettingsConfigDict:
+    return SettingsConfigDict(env_prefix=f"CHATGAUGE_{prefix}", env_file=".env", extra="ignore", frozen=True)
+
+
+class KafkaSettings(BaseSettings):
+    """Where Kafka is, and how many partitions the event topics get when they are created."""
+
+    model_config = _config("KAFKA_")
+
+    bootstrap: str = "127.0.0.1:9092"
+    partitions: int = Field(4, ge=1)
+    replication: int = Field(1, ge=1)
+
+
+class RegistrySettings(BaseSettings):
+    """A Confluent-compatible schema registry; without one, values carry their schema's fingerprint."""
+
+    model_config = _config("SCHEMA_REGISTRY_")
+
+    url: str | None = None
+
+
+class ClickHouseSettings(BaseSettings):
+    """Where ClickHouse's HTTP interface is."""
+
+    model_config = _config("CLICKHOUSE_")
+
+    host: str = "127.0.0.1"
+    port: int = Field(8123, ge=1, le=65535)
+    user: str = "default"
+    password: SecretStr = SecretStr("")
+    database: str = "chatgauge"
+    secure: bool = False
+
+
+class WindowSettings(BaseSettings):
+    """The time rules of the windows."""
+
+    model_config = _config("WINDOWS_")
+
+    lateness: timedelta = timedelta(seconds=10)
+    """How far the watermark stays behind the latest event: a pane closes this long after its end."""
+    keep_seconds: timedelta = timedelta(minutes=15)
+    keep_minutes: timedelta = timedelta(hours=26)
+    """How long a closed one-minute pane still takes late events."""
+    keep_days: timedelta = timedelta(days=3)
+    timezone: ZoneInfo = ZoneInfo("UTC")
+    """Where a day begins."""
+
+    @field_validator("timezone", mode="before")
+    @classmethod
+    def _zone(cls, name: object) -> object:
+        return ZoneInfo(name) if isinstance(name, str) else name
+
+
+class WorkerSettings(BaseSettings):
+    """How the stream workers take steps."""
+
+    model_config = _config("WORKER_")
+
+    live_linger: timedelta = timedelta(milliseconds=50)
+    usage_linger: timedelta = timedelta(seconds=1)
+    max_fetch: int = Field(60_000, ge=1)
+    """Most records in one step."""
+
+
+class SinkSettings(BaseSettings):
+    """How the sinks write."""
+
+    model_config = _config("SINK_")
+
+    linger: timedelta = timedelta(seconds=1)
+    """How long events gather before an insert."""
+    open_pane_interval: timedelta = timedelta(seconds=10)
+    """How often an open pane is written at most."""
+    max_rows: int = Field(100_000, ge=1)
+
+
+class ApiSettings(BaseSettings):
+    """Where the API listens, and whose metrics it shows beside its own."""
+
+    model_config = _config("API_")
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    parts: dict[str, str] = Field(
+        default_factory=lambda: {
+            "rollup": "http://127.0.0.1:9101/metrics",
+            "usage": "http://127.0.0.1:9102/metrics",
+            "sink": "http://127.0.0.1:9103/metrics",
+        }
+    )
+    """Where each other part serves its Prometheus metrics."""
+
+
+class LocalSettings(BaseSettings):
+    """The embedded Kafka and ClickHouse that `chatgauge up` starts."""
+
+    model_config = _config("")
+
+    data: Path = Path("var")

@@ -1,0 +1,57 @@
+"""Every topic of Chatgauge: its name, its record type, and how it is kept."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_MINUTE_MS = 60_000
+_DAY_MS = 24 * 60 * _MINUTE_MS
+_LARGEST_BLOCK = 16 * 1024 * 1024
+
+
+def _kept(ms: int) -> dict[str, str]:
+    return {"cleanup.policy": "delete", "retention.ms": str(ms)}
+
+
+def _compacted() -> dict[str, str]:
+    # Small, soon-rolled segments: only rolled ones are compacted, and a restart reads what is left.
+    return {
+        "cleanup.policy": "compact",
+        "max.message.bytes": str(_LARGEST_BLOCK),
+        "min.cleanable.dirty.ratio": "0.2",
+        "segment.bytes": str(64 * 1024 * 1024),
+        "segment.ms": str(30 * _MINUTE_MS),
+        "delete.retention.ms": str(30 * _MINUTE_MS),
+    }
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic. `record` names the Avro record of its values (`schemas/*.avsc`)."""
+
+    name: str
+    record: str
+    config: Mapping[str, str] = field(default_factory=dict)
+    follows_source: bool = True
+    """Has as many partitions as `chat.requests`; otherwise one."""
+
+
+# Event topics are stamped by the broker: what a producer's clock says is the event's business
+# (`occurred_at`), and retention, or the judgement «too far in the future», must not depend on it.
+_ARRIVAL = {"message.timestamp.type": "LogAppendTime"}
+
+REQUESTS = Topic("chat.requests", "RequestEvent", _kept(7 * _DAY_MS) | _ARRIVAL)
+SPANS = Topic("chat.spans", "SpanEvent", _kept(7 * _DAY_MS) | _ARRIVAL)
+SAMPLES = Topic("chat.samples", "Sample", _kept(7 * _DAY_MS) | _ARRIVAL)
+WINDOWS = Topic("chat.windows", "WindowBlock", _compacted())
+USAGE = Topic("chat.usage", "WindowBlock", _compacted())
+CLOSED = Topic(
+    "chat.closed", "ClosedPane", _kept(120 * _MINUTE_MS) | {"max.message.bytes": str(_LARGEST_BLOCK)}
+)
+DEAD_LETTERS = Topic(
+    "chat.dead-letters",
+    "DeadLetter",
+    _kept(30 * _DAY_MS) | {"max.message.bytes": str(_LARGEST_BLOCK)},
+    follows_source=False,
+)
+
+TOPICS = (REQUESTS, SPANS, SAMPLES, WINDOWS, USAGE, CLOSED, DEAD_LETTERS)

@@ -1,0 +1,1 @@
+"""The writers that bring every topic into ClickHouse, each row exactly once."""

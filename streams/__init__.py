@@ -1,0 +1,1 @@
+"""The Faust agents that turn events into windows."""

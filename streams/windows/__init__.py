@@ -1,0 +1,1 @@
+"""Window arithmetic, pure: panes, groupings, sketches, and the blocks that hold them."""

@@ -1,0 +1,1 @@
+"""Events without a chat service: simulated traffic, and traces from files."""
