@@ -1,0 +1,185 @@
+"""What requests cost: a whole batch at once, in exact integers.
+
+The rules, in the order in which they are tried:
+
+1. What the event itself says (`cost_nano_usd`) wins.
+2. A request that failed and reports no tokens costs nothing.
+3. Without prompt or completion tokens, or with counts that contradict each other (cached tokens beyond
+   the prompt's, reasoning tokens beyond the completion's), the event is unpriced.
+4. An unknown provider or model, or one that isn't priced per token, is unpriced: null, never 0.
+5. Otherwise cached tokens are a part of the prompt's and have their price, the rest of the prompt has
+   the prompt's, and reasoning tokens are a part of the completion's.
+
+An answer from the service's own cache needs no rule: it reports what it spent, which may be 0 tokens.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import Provider
+
+from streams.rates import UNPRICED, Rates, rates_of
+
+COLUMNS = (
+    "provider",
+    "model",
+    "error_type",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "cost_nano_usd",
+    "occurred_at",
+)
+"""The columns that a frame must have to be priced."""
+
+_MOST_TOKENS = 10**9  # with the highest rate, still within 64 bits
+_MOST_PAIRS = 20_000
+_PICO_PER_NANO = 1_000
+_DAY_US = 86_400_000_000
+
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The rates of all pairs met so far, stacked; `pairs` says which code a pair has.
+
+    Code 0 is the unpriced one. Of code c, the rates begin at row `first[c]`.
+    """
+
+    pairs: pl.DataFrame
+    rates: tuple[Rates, ...]
+    first: Ints
+    rows: Ints
+    """Pico-USD by component (prompt, cached, completion, reasoning, request) and row."""
+
+
+class PriceList:
+    """Prices requests by the list of genai-prices that is installed; it never asks the network.
+
+    What the list says of a provider and model is looked up once. Not for several threads at a time.
+    """
+
+    def __init__(self, providers: list[Provider] | None = None) -> None:
+        self._providers = get_snapshot().providers if providers is None else providers
+        self._table = _stack(_NO_PAIRS, ())
+
+    def cost(self, frame: pl.DataFrame) -> pl.Series:
+        """The cost of each row in nano-USD (Int64, `cost_nano_usd`), null where it can't be priced.
+
+        `frame` has `COLUMNS`; `occurred_at` is a datetime, or microseconds since 1970 (UTC). Rounded to
+        whole nano-USD once per row, half to even.
+        """
+        codes = self._codes(frame)
+        prompt, no_prompt = _counts(frame, "prompt_tokens")
+        completion, no_completion = _counts(frame, "completion_tokens")
+        cached, _ = _counts(frame, "cached_tokens")
+        reasoning, _ = _counts(frame, "reasoning_tokens")
+        sound = ~(no_prompt | no_completion)
+        for part, whole in ((cached, prompt), (reasoning, completion)):
+            sound &= (part >= 0) & (part <= whole) & (whole <= _MOST_TOKENS)
+        if not sound.all():  # keeps the arithmetic below within 64 bits
+            prompt, cached, completion, reasoning = (
+                np.where(sound, count, 0) for count in (prompt, cached, completion, reasoning)
+            )
+
+        rows = self._rows(codes, prompt, frame["occurred_at"])
+        pico = self._table.rows[4][rows]
+        priced = sound & (pico != UNPRICED)
+        for component, tokens in enumerate((prompt - cached, cached, completion - reasoning, reasoning)):
+            rates = self._table.rows[component][rows]
+            priced &= (rates != UNPRICED) | (tokens == 0)
+            pico += rates * tokens
+        nano = _half_even(pico, _PICO_PER_NANO)
+
+        failed = frame["error_type"].is_not_null().to_numpy()
+        free = failed & (frame["prompt_tokens"].fill_null(0) == 0).to_numpy()
+        free &= (frame["completion_tokens"].fill_null(0) == 0).to_numpy()
+        nano[free] = 0
+        computed = pl.Series("cost_nano_usd", nano).set(pl.Series(~(priced | free)), None)
+        given = frame["cost_nano_usd"].cast(pl.Int64)
+        return computed if given.null_count() == len(given) else given.zip_with(given.is_not_null(), computed)
+
+    def _codes(self, frame: pl.DataFrame) -> Ints:
+        """The code of each row's provider and model; new ones are looked up and added."""
+        pairs = frame.select(pl.col("provider", "model").cast(pl.String))
+        coded = self._join(pairs)
+        if coded.null_count():
+            new = pairs.filter(coded.is_null()).unique(maintain_order=True)
+            if len(self._table.pairs) + len(new) > _MOST_PAIRS:  # somebody sends invented names: start anew
+                self._table = _stack(_NO_PAIRS, ())
+                new = pairs.unique(maintain_order=True)
+            self._add(new)
+            coded = self._join(pairs)
+        return coded.to_numpy()
+
+    def _join(self, pairs: pl.DataFrame) -> pl.Series:
+        joined = pairs.join(
+            self._table.pairs, on=("provider", "model"), how="left", maintain_order="left", nulls_equal=True
+        )
+        return joined["code"]
+
+    def _add(self, pairs: pl.DataFrame) -> None:
+        rates = list(self._table.rates)
+        codes = []
+        for provider, model in pairs.iter_rows():
+            found = rates_of(self._providers, provider, model)
+            codes.append(len(rates) + 1 if found else 0)
+            rates += [found] if found else []
+        added = pairs.with_columns(pl.Series("code", codes, dtype=pl.Int64))
+        self._table = _stack(pl.concat([self._table.pairs, added]), tuple(rates))
+
+    def _rows(self, codes: Ints, prompt: Ints, occurred_at: pl.Series) -> Ints:
+        """Which row of rates holds for each event: that of its model, day, hour and tier."""
+        table = self._table
+        rows: Ints = table.first[codes]
+        present = np.flatnonzero(np.bincount(codes, minlength=len(table.first)))
+        times: Ints | None = None
+        for code in present[present > 0]:
+            rates = table.rates[code - 1]
+            if not (rates.days_us or rates.hours_us or rates.tiers):
+                continue
+            if times is None:
+                times = _microseconds(occurred_at)
+            of_model = np.flatnonzero(codes == code)
+            at = times[of_model]
+            day = np.searchsorted(np.asarray(rates.days_us, np.int64), at, side="right")
+            hour = np.searchsorted(np.asarray(rates.hours_us, np.int64), at % _DAY_US, side="right")
+            tier = np.searchsorted(np.asarray(rates.tiers, np.int64), prompt[of_model], side="left")
+            rows[of_model] += (day * (len(rates.hours_us) + 1) + hour) * (len(rates.tiers) + 1) + tier
+        return rows
+
+
+_NOTHING = (UNPRICED,) * 5
+_NO_PAIRS = pl.DataFrame(schema={"provider": pl.String, "model": pl.String, "code": pl.Int64})
+
+
+def _stack(pairs: pl.DataFrame, rates: tuple[Rates, ...]) -> _Table:
+    rows = [_NOTHING, *(row for one in rates for row in one.rows)]
+    sizes = [1, *(len(one.rows) for one in rates)]
+    first = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
+    return _Table(pairs, rates, first, np.ascontiguousarray(np.array(rows, np.int64).T))
+
+
+def _counts(frame: pl.DataFrame, column: str) -> tuple[Ints, Flags]:
+    """A column of token counts with 0 for null, and where it was null."""
+    counts = frame[column].cast(pl.Int64)
+    return counts.fill_null(0).to_numpy(), counts.is_null().to_numpy()
+
+
+def _microseconds(times: pl.Series) -> Ints:
+    epoch = times.dt.timestamp("us") if isinstance(times.dtype, pl.Datetime) else times.cast(pl.Int64)
+    return epoch.to_numpy()
+
+
+def _half_even(values: Ints, unit: int) -> Ints:
+    """`values / unit`, rounded to whole numbers, half to even; values are not negative."""
+    whole, rest = np.divmod(values, unit)
+    twice = rest * 2
+    whole += (twice > unit) | ((twice == unit) & (whole % 2 == 1))
+    return whole
