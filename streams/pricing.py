@@ -36,7 +36,7 @@ COLUMNS = (
 )
 """The columns that a frame must have to be priced."""
 
-_MOST_TOKENS = 10**9  # with the highest rate, still within 64 bits
+_MOST_TOKENS = 10**9  # with the highest rates, still within 64 bits
 _MOST_PAIRS = 20_000
 _PICO_PER_NANO = 1_000
 _DAY_US = 86_400_000_000
@@ -68,6 +68,11 @@ class PriceList:
     def __init__(self, providers: list[Provider] | None = None) -> None:
         self._providers = get_snapshot().providers if providers is None else providers
         self._table = _stack(_NO_PAIRS, ())
+
+    @property
+    def known_pairs(self) -> int:
+        """How many pairs of provider and model are kept, priced or not; bounded."""
+        return len(self._table.pairs)
 
     def cost(self, frame: pl.DataFrame) -> pl.Series:
         """The cost of each row in nano-USD (Int64, `cost_nano_usd`), null where it can't be priced.

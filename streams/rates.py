@@ -24,8 +24,8 @@ from genai_prices.types import (
 UNPRICED = -1
 """Stands for «the list has no such price»."""
 
-HIGHEST_RATE = 3 * 10**9
-"""Pico-USD per token (3,000 USD per million): above it, sums could leave 64 bits."""
+HIGHEST_RATES = (*[3 * 10**9] * 4, 10**18)
+"""Pico-USD, by component: 3,000 USD per million tokens. Above them, sums could leave 64 bits."""
 
 _PICO_PER_TOKEN = 10**6  # 1 USD per million tokens
 _PICO_PER_REQUEST = 10**9  # 1 USD per thousand requests
@@ -116,7 +116,7 @@ def _unfold(model: ModelInfo) -> Rates | None:
     prices = [model.get_prices(moment) for moment in moments]
     tiers = sorted({tier.start for price in prices for tiered in _tiered(price) for tier in tiered.tiers})
     rows = [_row(price, start) for price in prices for start in [_NO_TIER, *tiers]]
-    if any(rate > HIGHEST_RATE for row in rows for rate in row):
+    if any(rate > highest for row in rows for rate, highest in zip(row, HIGHEST_RATES, strict=True)):
         return None
     return Rates([(day - _EPOCH).days * _DAY_US for day in days], hours, tiers, rows)
 
