@@ -1,0 +1,1 @@
+"""Benchmarks: the product beside its peers, on the same events and the same work."""

@@ -1,0 +1,1 @@
+"""One contender a module, each run as a process of its own: `python -m bench.contenders.<name>`."""

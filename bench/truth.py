@@ -1,0 +1,78 @@
+"""The windows computed once more from the topic, in plain Python, with nothing of any contender's code.
+
+Neither the product's decoder nor its arithmetic is used: fastavro with the schema as it stands in the
+.avsc, integers, and dictionaries.
+"""
+
+import asyncio
+import io
+import json
+import math
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from fastavro import parse_schema, schemaless_reader
+
+from bench import work
+
+GAMMA = (1 + 0.01) / (1 - 0.01)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Tally:
+    """One space in one minute."""
+
+    requests: int = 0
+    errors: int = 0
+    total_us: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    sketch: Counter[int] = field(default_factory=Counter)
+
+    def take(self, event: dict[str, Any]) -> None:
+        self.requests += 1
+        self.errors += event["error_type"] is not None
+        self.prompt_tokens += event["prompt_tokens"] or 0
+        self.completion_tokens += event["completion_tokens"] or 0
+        if (latency := event["total_us"]) is not None:
+            self.total_us += latency
+            self.sketch[math.floor(math.log(max(latency, 1)) / math.log(GAMMA))] += 1
+
+
+def tally(values: list[bytes], into: defaultdict[tuple[str, int], Tally]) -> None:
+    """Count single-object encoded RequestEvents into their windows."""
+    for value in values:
+        event = schemaless_reader(io.BytesIO(value[10:]), _SCHEMA)
+        if event["phase"] == "finished" and event["space_id"] is not None:
+            minute = (event["occurred_at"] - EPOCH) // timedelta(minutes=1)
+            into[event["space_id"], minute * 60_000_000].take(event)
+
+
+_SCHEMA = parse_schema(json.loads(work.SCHEMA_FILE.read_text()))
+
+
+async def recompute(bootstrap: str, topic: str, partitions: int) -> work.Windows:
+    """The windows of all that the topic holds."""
+    found: defaultdict[tuple[str, int], Tally] = defaultdict(Tally)
+    parts = [TopicPartition(topic, i) for i in range(partitions)]
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, max_partition_fetch_bytes=8 * 1024 * 1024)
+    await consumer.start()
+    try:
+        consumer.assign(parts)
+        ends = await consumer.end_offsets(parts)
+        await consumer.seek_to_beginning(*parts)
+        while any([await consumer.position(part) < ends[part] for part in parts]):
+            fetched = await consumer.getmany(timeout_ms=1000, max_records=20_000)
+            for records in fetched.values():
+                tally([record.value for record in records], found)
+                await asyncio.sleep(0)
+    finally:
+        await consumer.stop()
+    return {
+        key: [t.requests, t.errors, t.total_us, t.prompt_tokens, t.completion_tokens, dict(t.sketch)]
+        for key, t in found.items()
+    }
