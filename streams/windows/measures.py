@@ -14,7 +14,7 @@ SUMS: Final = (
     "cost_nano_usd",
     "unpriced",
 )
-"""Counts that add up. `cached_tokens` is a part of `prompt_tokens`, `reasoning_tokens` one of `completion_tokens`."""
+"""Counts that add up. Cached tokens are a part of the prompt's, reasoning tokens one of the completion's."""
 
 LATENCIES: Final = ("total_us", "context_us", "model_us", "first_token_us")
 """Durations in microseconds; each has a count, a sum, a minimum, a maximum and a sketch."""
@@ -22,7 +22,7 @@ LATENCIES: Final = ("total_us", "context_us", "model_us", "first_token_us")
 
 @dataclass(frozen=True)
 class Grouping:
-    """A way of splitting requests: the event's fields that make up a group's key, and what is kept per group."""
+    """A way of splitting requests: the event's fields that make up a key, and what is kept per group."""
 
     name: str
     keys: tuple[str, ...]

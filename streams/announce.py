@@ -1,0 +1,65 @@
+"""What is sent to `chat.closed`: a partition's share of closed panes, and its watermark."""
+
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.codec import Codec
+from schemas.contract import schema
+from streams.windows.block import pack_rows
+from streams.windows.measures import GROUPINGS
+from streams.windows.panes import Micros
+from streams.windows.partition import ClosedRows
+
+_CODEC: Final = Codec(schema("ClosedPane"))
+
+
+def target(grouping: str, keys: Iterable[str], targets: int) -> int:
+    """The partition of `chat.closed` in which all shares of a group meet."""
+    return zlib.crc32("\0".join((grouping, *keys)).encode()) % targets
+
+
+def shares(
+    closed: ClosedRows, table: str, partition: int, partitions: int, watermark: Micros, offset: int
+) -> Iterator[tuple[int, bytes, bytes]]:
+    """A closed pane's rows, as messages (partition, key, value) to `chat.closed`."""
+    keys = GROUPINGS[closed.grouping].keys
+    columns = [closed.rows[name].to_pylist() for name in keys]
+    groups: Iterable[tuple[str, ...]] = zip(*columns, strict=True) if columns else [()] * closed.rows.num_rows
+    targets = np.array([target(closed.grouping, group, partitions) for group in groups], dtype=np.int64)
+    for to in np.unique(targets).tolist():
+        share = closed.rows.filter(pa.array(targets == to)).combine_chunks()
+        value = _CODEC.encode(
+            {
+                "table": table,
+                "partition": partition,
+                "partitions": partitions,
+                "watermark": watermark,
+                "offset": offset,
+                "pane": closed.pane,
+                "pane_start": closed.pane_start,
+                "pane_end": closed.pane_end,
+                "grouping": closed.grouping,
+                "rows": pack_rows(share),
+            }
+        )
+        yield to, f"{closed.grouping}|{partition}".encode(), value
+
+
+def heartbeat(
+    table: str, partition: int, partitions: int, watermark: Micros, offset: int
+) -> tuple[bytes, bytes]:
+    """A watermark alone, as a message (key, value) for every partition of `chat.closed`."""
+    value = _CODEC.encode(
+        {
+            "table": table,
+            "partition": partition,
+            "partitions": partitions,
+            "watermark": watermark,
+            "offset": offset,
+        }
+    )
+    return f"|{partition}".encode(), value

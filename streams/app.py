@@ -1,0 +1,150 @@
+"""The Faust applications: `rollup` counts the few-valued groupings, often; `usage` the many-valued, seldom.
+
+Each is an application of its own: the agents of one share its consumer, its fetches and its
+acknowledgements.
+"""
+
+import logging
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+import faust
+from faust.types import StreamT
+from yarl import URL
+
+from infra.settings import KafkaSettings, RegistrySettings, WindowSettings, WorkerSettings
+from schemas import topics
+from schemas.registry import SchemaRegistry
+from schemas.topics import Topic
+from streams.counting import Counting
+from streams.requests import RequestReader
+from streams.transport import Batching, BatchTransport, Records
+from streams.windows.measures import ERROR, MODEL, SERVICE, SPACE, TOTAL, USER, WORKFLOW
+from streams.windows.panes import MINUTE, SECOND, Pane, micros
+from streams.windows.partition import Plan
+
+log = logging.getLogger(__name__)
+
+_LARGEST_FETCH = 16 * 1024 * 1024
+_FAILED = 70
+"""Exit status of a worker that could not go on (EX_SOFTWARE)."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What distinguishes one application from the other."""
+
+    name: str
+    table: Topic
+    plan: Plan
+    linger: timedelta
+    min_fetch_bytes: int
+
+
+def rollup(windows: WindowSettings, worker: WorkerSettings) -> Worker:
+    """Few-valued groupings, for live figures."""
+    second = Pane("1s", micros(windows.keep_seconds), SECOND, live_only=True)
+    minute = Pane("1m", micros(windows.keep_minutes), MINUTE)
+    day = Pane("1d", micros(windows.keep_days), zone=windows.timezone)
+    counted = [(grouping, minute) for grouping in (TOTAL, SERVICE, MODEL, SPACE, WORKFLOW, ERROR)]
+    counted += [(TOTAL, second), (SERVICE, second), (SPACE, day)]
+    plan = Plan(tuple(counted), micros(windows.lateness))
+    return Worker("rollup", topics.WINDOWS, plan, worker.live_linger, 1024 * 1024)
+
+
+def usage(windows: WindowSettings, worker: WorkerSettings) -> Worker:
+    """The many-valued grouping by user: its blocks are large, so they are written seldom."""
+    minute = Pane("1m", micros(windows.keep_minutes), MINUTE)
+    day = Pane("1d", micros(windows.keep_days), zone=windows.timezone)
+    plan = Plan(((USER, minute), (USER, day)), micros(windows.lateness))
+    return Worker("usage", topics.USAGE, plan, worker.usage_linger, _LARGEST_FETCH)
+
+
+WORKERS = {"rollup": rollup, "usage": usage}
+
+
+def build(
+    worker: Worker, kafka: KafkaSettings, steps: WorkerSettings, registry: SchemaRegistry | None = None
+) -> faust.App:
+    """The application that runs `worker`."""
+    url = URL(f"kafka://{kafka.bootstrap.replace(',', ';')}")
+    app = faust.App(
+        f"chatgauge-{worker.name}",
+        broker=str(url),
+        store="memory://",
+        topic_partitions=kafka.partitions,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=_LARGEST_FETCH,
+        broker_max_poll_records=steps.max_fetch,
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=3.0,
+        broker_commit_interval=1.0,
+        producer_max_request_size=_LARGEST_FETCH,
+        stream_wait_empty=False,
+        web_enabled=False,
+    )
+    batching = Batching(frozenset({topics.REQUESTS.name}), worker.linger, worker.min_fetch_bytes)
+    app.transport = BatchTransport(url, app, batching)
+
+    # Two fetches wait at most: they are large, and Kafka keeps the rest.
+    source = app.topic(topics.REQUESTS.name, schema=Records(), maxsize=2)
+    table = app.Table(
+        worker.table.name.replace(".", "-"),
+        key_type=bytes,
+        value_type=bytes,
+        partitions=kafka.partitions,
+        changelog_topic=app.topic(worker.table.name, key_type=bytes, value_type=bytes, acks=False),
+    )
+    closed = app.topic(topics.CLOSED.name, key_type=bytes, value_type=bytes, acks=False)
+    counting = Counting(
+        app, cast("faust.Table[bytes, bytes]", table), closed, worker.plan, RequestReader(registry)
+    )
+
+    async def restore() -> None:
+        counting.restore()
+
+    table.on_recover(restore)
+
+    async def forget(*_: object, **__: object) -> None:
+        counting.forget()
+
+    app.on_partitions_revoked.connect(forget, weak=False)
+
+    @app.agent(source, name=worker.name)
+    async def count(fetches: StreamT[Any]) -> None:
+        stream = cast(faust.Stream[Any], fetches).noack()
+        async for event in stream.events():
+            try:
+                if await counting.step(event):
+                    await stream.ack(event)
+            except Exception:
+                _give_up()
+
+    @app.timer(1.0)  # type: ignore[untyped-decorator]
+    async def follow_the_clock() -> None:
+        try:
+            await counting.follow_the_clock()
+        except Exception:
+            _give_up()
+
+    return app
+
+
+def _give_up() -> None:
+    """End the process, hard: Faust would acknowledge what has failed and go on past it.
+
+    Nothing is lost: what isn't acknowledged comes again, to the next worker.
+    """
+    log.critical("the step failed; this worker ends, and the next one repeats it", exc_info=True)
+    logging.shutdown()
+    os._exit(_FAILED)
+
+
+def registry_of(settings: RegistrySettings) -> SchemaRegistry | None:
+    """The schema registry, if one is configured."""
+    return SchemaRegistry(settings.url) if settings.url else None

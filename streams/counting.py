@@ -1,0 +1,160 @@
+"""The agent's work: counts fetches into the windows of their partitions, and makes the result durable.
+
+One step, for one fetch of one partition:
+
+1. read the records; what can't be read is counted (the events sink dead-letters it);
+2. count them into the partition's windows, skipping what the state already holds;
+3. announce the panes that this closes, on `chat.closed`, and wait until that is durable;
+4. write the blocks that changed to the table, whose changelog publishes them, and wait likewise;
+5. only then acknowledge the fetch.
+
+After a crash some fetches come again: step 2 skips what was counted, and steps 3 and 4 repeat
+messages that replace themselves.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable
+from typing import Any, cast
+
+import faust
+from faust.types import TP, EventT, TopicT
+
+from schemas import topics
+from streams import metrics
+from streams.announce import heartbeat, shares
+from streams.requests import RequestReader
+from streams.transport import BatchConsumer
+from streams.windows.block import Block, BlockKey, read_block, write_block
+from streams.windows.panes import SECOND, Micros
+from streams.windows.partition import PartitionWindows, Plan, Step
+
+
+def clock() -> Micros:
+    """Now, in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+class Counting:
+    """The windows of the partitions that this worker has, and their table."""
+
+    def __init__(
+        self,
+        app: faust.App,
+        table: faust.Table[bytes, bytes],
+        closed: TopicT,
+        plan: Plan,
+        reader: RequestReader,
+    ) -> None:
+        self._app = app
+        self._table = table
+        self._closed = closed
+        self._plan = plan
+        self._reader = reader
+        self._partitions = 0
+        self._name: str = table.changelog_topic_name
+        self._windows: dict[int, PartitionWindows] = {}
+        self._moved_at: dict[int, Micros] = {}
+        self._heartbeat_at: dict[int, Micros] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    def restore(self) -> None:
+        """Take up the state from the recovered table, for the partitions that are assigned now."""
+        mine = {tp.partition for tp in self._app.consumer.assignment() if tp.topic == topics.REQUESTS.name}
+        blocks: dict[int, list[Block]] = {partition: [] for partition in mine}
+        for key, value in list(self._table.data.items()):
+            partition = BlockKey.decode(key).partition
+            if partition in mine:
+                blocks[partition].append(read_block(value))
+            else:
+                del self._table.data[key]
+        now = clock()
+        self._partitions = self._app.consumer.topic_partitions(topics.REQUESTS.name) or 0
+        self._windows = {p: PartitionWindows(p, self._plan, self._load) for p in mine}
+        for partition, windows in self._windows.items():
+            windows.restore(blocks[partition], now)
+        metrics.KEPT_BLOCKS.labels(self._name).set(len(self._table.data))
+
+    def forget(self) -> None:
+        """The partitions are going away: write nothing more for them."""
+        self._windows = {}
+
+    async def step(self, event: EventT[Any]) -> bool:
+        """Count one fetch. False if it is of no concern any more: its partition has moved."""
+        message = event.message
+        async with self._one_at_a_time:
+            windows = self._windows.get(message.partition)
+            if windows is None or message.generation_id != self._app.consumer_generation_id:
+                return False
+            started = time.perf_counter()
+            records = cast("list[Any]", message.value)
+            requests = self._reader.read(records)
+            now = clock()
+            step = windows.count(requests.finished, message.offset, now)
+            self._moved_at[message.partition] = now
+            metrics.EVENTS.labels(self._name).inc(len(records))
+            metrics.COUNTED.labels(self._name).inc(requests.finished.height - step.too_late)
+            metrics.TOO_LATE.labels(self._name).inc(step.too_late)
+            metrics.STEP_EVENTS.labels(self._name).observe(len(records))
+            for refusal in requests.refused:
+                metrics.REFUSED.labels(self._name, refusal.reason).inc()
+            await self._publish(windows, step, now)
+            metrics.STEP_SECONDS.labels(self._name).observe(time.perf_counter() - started)
+            return True
+
+    async def follow_the_clock(self) -> None:
+        """Close the panes of partitions that are idle, and tell of their watermarks."""
+        for partition, windows in list(self._windows.items()):
+            async with self._one_at_a_time:
+                now = clock()
+                idle = now - self._moved_at.get(partition, 0) >= SECOND
+                if self._windows.get(partition) is not windows or not idle or not self._caught_up(partition):
+                    continue
+                await self._publish(windows, windows.advance(now), now)
+
+    def _caught_up(self, partition: int) -> bool:
+        return cast("BatchConsumer", self._app.consumer).caught_up(TP(topics.REQUESTS.name, partition))
+
+    def _load(self, key: BlockKey) -> Block | None:
+        value = self._table.data.get(key.encode())
+        return None if value is None else read_block(value)
+
+    async def _publish(self, windows: PartitionWindows, step: Step, now: Micros) -> None:
+        await _durable(await self._announce(windows, step, now))
+        await _durable(self._write(windows.partition, step))
+        metrics.WATERMARK.labels(self._name, windows.partition).set(windows.watermark / SECOND)
+        metrics.KEPT_BLOCKS.labels(self._name).set(len(self._table.data))
+
+    async def _announce(self, windows: PartitionWindows, step: Step, now: Micros) -> list[Awaitable[Any]]:
+        beat = step.closed or now - self._heartbeat_at.get(windows.partition, 0) >= SECOND
+        if not beat:
+            return []
+        self._heartbeat_at[windows.partition] = now
+        partitions = self._partitions
+        where = (self._name, windows.partition, partitions, windows.watermark, windows.offset)
+        sent = []
+        for closed in step.closed:
+            metrics.CLOSED.labels(self._name, closed.grouping).inc()
+            for to, key, value in shares(closed, *where):
+                sent.append(await self._closed.send(key=key, value=value, partition=to))
+        key, value = heartbeat(*where)
+        sent += [await self._closed.send(key=key, value=value, partition=to) for to in range(partitions)]
+        return sent
+
+    def _write(self, partition: int, step: Step) -> list[Awaitable[Any]]:
+        written: list[Awaitable[Any]] = []
+        for block in step.blocks:
+            key, value = block.key.encode(), write_block(block)
+            self._table.data[key] = value
+            written.append(self._table.send_changelog(partition, key, value))
+            metrics.BLOCK_BYTES.labels(self._name).inc(len(value))
+        metrics.BLOCKS.labels(self._name).inc(len(step.blocks))
+        for expired in step.expired:
+            key = expired.encode()
+            self._table.data.pop(key, None)
+            written.append(self._table.send_changelog(partition, key, None))
+        return written
+
+
+async def _durable(sent: Iterable[Awaitable[Any]]) -> None:
+    await asyncio.gather(*sent)

@@ -1,0 +1,33 @@
+"""What a stream worker tells Prometheus."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+EVENTS: Final = Counter("chatgauge_stream_events", "Records read from chat.requests.", ["table"])
+COUNTED: Final = Counter("chatgauge_stream_counted", "Finished requests counted in windows.", ["table"])
+REFUSED: Final = Counter(
+    "chatgauge_stream_refused", "Records that could not be read or were invalid.", ["table", "reason"]
+)
+TOO_LATE: Final = Counter(
+    "chatgauge_stream_too_late", "Live requests that came after their minute had expired.", ["table"]
+)
+STEP_SECONDS: Final = Histogram(
+    "chatgauge_stream_step_seconds",
+    "From receiving a fetch to its windows being durable.",
+    ["table"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+STEP_EVENTS: Final = Histogram(
+    "chatgauge_stream_step_events",
+    "Records in a fetch.",
+    ["table"],
+    buckets=(1, 10, 100, 1_000, 5_000, 10_000, 20_000, 40_000, 60_000),
+)
+BLOCKS: Final = Counter("chatgauge_stream_blocks", "Window blocks written.", ["table"])
+BLOCK_BYTES: Final = Counter("chatgauge_stream_block_bytes", "Bytes of window blocks written.", ["table"])
+CLOSED: Final = Counter("chatgauge_stream_closed_panes", "Panes closed, by grouping.", ["table", "grouping"])
+KEPT_BLOCKS: Final = Gauge("chatgauge_stream_kept_blocks", "Window blocks in the state.", ["table"])
+WATERMARK: Final = Gauge(
+    "chatgauge_stream_watermark_seconds", "The watermark, in seconds since 1970.", ["table", "partition"]
+)

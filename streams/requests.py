@@ -1,0 +1,51 @@
+"""Reading `chat.requests` for counting: from Kafka records to finished, priced requests in columns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from schemas.batch import Refusal, refuse_future
+from schemas.columnar import ColumnarReader
+from schemas.contract import schema
+from schemas.registry import SchemaRegistry
+from streams.pricing import PriceList
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What a fetch holds."""
+
+    finished: pl.DataFrame
+    """Finished requests in the order of their offsets, with the columns that `measures.SUMS` names."""
+    refused: list[Refusal]
+
+
+class RequestReader:
+    """Reads fetches of `chat.requests`."""
+
+    def __init__(self, registry: SchemaRegistry | None = None) -> None:
+        # All columns, also those that aren't counted: what is readable must not depend on the reader.
+        self._reader = ColumnarReader(schema("RequestEvent"), registry=registry)
+        self._prices = PriceList()
+
+    def read(self, records: Sequence[Any]) -> Requests:
+        """Read Kafka records (with `value`, `offset`, and `timestamp` in milliseconds) of one partition.
+
+        Raises RegistryUnavailableError when a writer's schema can't be had now.
+        """
+        values = [record.value for record in records]
+        offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
+        arrived = np.fromiter((record.timestamp for record in records), np.int64, len(records)) * 1000
+        batch = refuse_future(self._reader.read(values, offsets), arrived)
+        return Requests(self._priced(batch.frame), batch.refused)
+
+    def _priced(self, frame: pl.DataFrame) -> pl.DataFrame:
+        frame = frame.filter(pl.col("phase") == "finished")
+        return frame.with_columns(
+            self._prices.cost(frame),
+            errors=pl.col("error_type").is_not_null(),
+            cache_hits=pl.col("cache_hit"),
+        ).with_columns(unpriced=pl.col("cost_nano_usd").is_null())

@@ -1,0 +1,139 @@
+"""A Faust transport that hands over whole fetches: one event is one partition's list of records.
+
+Assignment, commits, tables and recovery stay Faust's. What changes, for the topics that ask for it:
+a fetch of a partition becomes one event, whose value is the list of its records and whose offset is
+the last one's; and acknowledging it acknowledges everything before it. That rests on one stream
+taking a topic's events in order (agents of concurrency 1), and on internals of faust-streaming and
+aiokafka, hence on their pinned versions.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, ClassVar, cast
+
+import aiokafka
+import faust
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from faust.transport.drivers.aiokafka import Consumer as RecordConsumer
+from faust.transport.drivers.aiokafka import Transport as RecordTransport
+from faust.types import TP, AppT, Message
+from yarl import URL
+
+
+@dataclass(frozen=True)
+class Batching:
+    """Which topics are handed over by the fetch, and how the broker gathers one."""
+
+    topics: frozenset[str]
+    linger: timedelta
+    """How long the broker waits for a fetch to fill."""
+    min_bytes: int
+    """A fetch of this size is sent at once: under load, fetches are large, and nothing waits."""
+
+
+class _ConsumerThread(AIOKafkaConsumerThread):
+    def _create_worker_consumer(self, transport: RecordTransport) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        batching = cast("BatchTransport", transport).batching
+        # Faust has no settings for these; the consumer reads them when it starts.
+        consumer._fetch_max_wait_ms = batching.linger // timedelta(milliseconds=1)
+        consumer._fetch_min_bytes = batching.min_bytes
+        return consumer
+
+
+class BatchConsumer(RecordConsumer):
+    """Faust's consumer, at another grain."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._batched: frozenset[str] = cast("BatchTransport", self.transport).batching.topics
+        self._done: dict[TP, int] = {}
+
+    def caught_up(self, tp: TP) -> bool:
+        """Everything in the partition, as far as the last fetch could see, is acknowledged."""
+        end = self.highwater(tp)
+        return end is not None and self._next(tp) >= end
+
+    def _next(self, tp: TP) -> int:
+        return self._done.get(tp) or self._committed_offset[tp] or 0
+
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109  # Faust's signature
+        """The next fetches, as messages."""
+        records_of, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if records_of is None or self.should_stop:
+            return
+        if not self.flow_active:
+            await self.perform_seek()
+            return
+        for tp, records in records_of.items():
+            if active is not None and tp not in active and tp not in self._buffered_partitions:
+                continue
+            for message in self._messages(tp, records):
+                if not self.flow_active or self.app.consumer_generation_id != generation:
+                    return
+                yield tp, message
+
+    def _messages(self, tp: TP, records: list[Any]) -> list[Message]:
+        if tp.topic not in self._batched:
+            return [self._to_message(tp, record) for record in records]
+        if not records:
+            return []
+        message = self._to_message(tp, records[-1])
+        message.value = cast("Any", records)
+        return [message]
+
+    def ack(self, message: Message) -> bool:
+        """Acknowledge a message; of a batched topic, with all that came before it."""
+        acked = bool(super().ack(message))
+        if message.topic in self._batched:
+            self._done[message.tp] = message.offset + 1
+        return acked
+
+    def _new_offset(self, tp: TP) -> int | None:
+        if tp.topic not in self._batched:
+            offset: int | None = super()._new_offset(tp)
+            return offset
+        acked = self._acked[tp]
+        if not acked:
+            return None
+        through: int = max(acked)
+        acked.clear()
+        self._acked_index[tp].clear()
+        return through + 1
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        if tp.topic not in self._batched:
+            await super()._add_gap(tp, offset_from, offset_to)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Forget what was acknowledged in partitions that are going away."""
+        for tp in revoked:
+            self._done.pop(tp, None)
+        await super().on_partitions_revoked(revoked)
+
+
+class BatchTransport(RecordTransport):
+    """Faust's Kafka transport, at another grain."""
+
+    Consumer: ClassVar[type[BatchConsumer]] = BatchConsumer
+
+    def __init__(self, url: URL, app: faust.App, batching: Batching) -> None:
+        super().__init__([url], app, loop=None)
+        self.batching = batching
+
+
+class Records(faust.Schema[Any, Any]):
+    """For a batched topic: hand the list of records through. Decoding is the agent's."""
+
+    def loads_key(self, app: AppT, message: Message, *, loads: Any = None, serializer: Any = None) -> Any:
+        """The last record's key, as it came."""
+        return message.key
+
+    def loads_value(self, app: AppT, message: Message, *, loads: Any = None, serializer: Any = None) -> Any:
+        """The list of records."""
+        return message.value

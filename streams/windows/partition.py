@@ -1,0 +1,237 @@
+"""The windows of one source partition: counting, the watermark, closing, late corrections, expiry.
+
+Pure but for `load`, which fetches a block that was written before: the clock is an argument.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from streams.windows.aggregate import Events, Share, aggregate
+from streams.windows.block import Block, BlockKey
+from streams.windows.measures import GROUPINGS, Grouping
+from streams.windows.panes import HOUR, Micros, Pane
+from streams.windows.state import BlockState, restore
+
+_KEPT_UNPACKED: Final = 512
+"""How many closed or imported blocks stay unpacked, for the next late or imported event."""
+_BEGINNING: Final[Micros] = -(2**62)
+"""The watermark before any event."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is counted: which groupings in which panes; and the rules of time."""
+
+    counted: tuple[tuple[Grouping, Pane], ...]
+    lateness: Micros
+    keep_imported: Micros = HOUR
+    """How long, by the clock, a block of imported events waits for more of them."""
+
+    @property
+    def panes(self) -> dict[str, Pane]:
+        """The panes by name."""
+        return {pane.name: pane for _, pane in self.counted}
+
+
+@dataclass(frozen=True)
+class ClosedRows:
+    """All rows of one grouping in a pane that has just closed in this partition."""
+
+    grouping: str
+    pane: str
+    pane_start: Micros
+    pane_end: Micros
+    rows: pa.Table
+
+
+@dataclass
+class Step:
+    """What a batch, or the passing of time, has changed."""
+
+    blocks: list[Block] = field(default_factory=list)
+    """To be written, whole."""
+    expired: list[BlockKey] = field(default_factory=list)
+    """To be deleted from the state."""
+    closed: list[ClosedRows] = field(default_factory=list)
+    """To be announced, before the blocks are written."""
+    too_late: int = 0
+    """Live events that came after their minute had expired: in no window."""
+
+
+class PartitionWindows:
+    """The open and the kept panes of one source partition."""
+
+    def __init__(self, partition: int, plan: Plan, load: Callable[[BlockKey], Block | None]) -> None:
+        self.partition = partition
+        self.watermark: Micros = _BEGINNING
+        self.offset = -1
+        """Every event up to and including this offset is counted."""
+        self._plan = plan
+        self._load = load
+        self._open: dict[BlockKey, BlockState] = {}
+        self._kept: OrderedDict[BlockKey, BlockState] = OrderedDict()
+        self._expiring: list[tuple[Micros, BlockKey]] = []
+        self._imported: OrderedDict[BlockKey, Micros] = OrderedDict()
+
+    def restore(self, blocks: Iterable[Block], now: Micros) -> None:
+        """Take up the state that was written before: all blocks of this partition."""
+        for block in blocks:
+            self.watermark = max(self.watermark, block.watermark)
+            self.offset = max(self.offset, block.offset)
+            if block.key.imported:
+                self._imported[block.key] = now
+            elif block.closed:
+                self._await_expiry(block.key, block.pane_end)
+            else:
+                self._open[block.key] = restore(block, GROUPINGS[block.key.grouping])
+
+    def count(self, frame: pl.DataFrame, through: int, now: Micros) -> Step:
+        """Count a batch of finished requests, in the order of their offsets (column `_offset`).
+
+        `frame` has the columns that the plan's groupings name, `occurred_at` and `imported`;
+        `through` is the offset that the batch reaches, at least that of its last row.
+        """
+        step = Step()
+        touched: dict[BlockKey, BlockState] = {}
+        imported = frame["imported"]
+        if imported.any():
+            self._count(frame.filter(imported), through, True, step, touched)
+            for key in touched:
+                self._imported[key] = now
+                self._imported.move_to_end(key)
+            frame = frame.filter(~imported)
+        if frame.height:
+            self._count(frame, through, False, step, touched)
+            latest = int(frame["occurred_at"].to_physical().max())  # type: ignore[arg-type]
+            self.watermark = max(self.watermark, latest - self._plan.lateness)
+        self.offset = max(self.offset, through)
+        return self._settle(step, touched, now)
+
+    def advance(self, now: Micros) -> Step:
+        """Let the clock move the watermark on: the partition is idle, and everything in it is counted."""
+        self.watermark = max(self.watermark, now - self._plan.lateness)
+        return self._settle(Step(), {}, now)
+
+    def _count(
+        self,
+        frame: pl.DataFrame,
+        through: int,
+        imported: bool,
+        step: Step,
+        touched: dict[BlockKey, BlockState],
+    ) -> None:
+        events = Events(frame, frame["_offset"].to_numpy())
+        in_time = {} if imported else self._in_time(frame["occurred_at"])
+        minutes = in_time.get("1m")
+        step.too_late += 0 if minutes is None else frame.height - len(minutes)
+        for grouping, pane in self._plan.counted:
+            if imported and pane.live_only:
+                continue
+            selected = in_time.get(pane.name)
+            for share in aggregate(events, grouping, pane, selected):
+                key = BlockKey(
+                    self.partition, imported, pane.name, share.pane_start, grouping.name, share.bucket
+                )
+                state = self._state(key, grouping, pane, share)
+                fresh = share if share.first_offset > state.offset else _unseen(events, state, pane, selected)
+                if fresh is not None:
+                    state.add(fresh, through)
+                    touched[key] = state
+
+    def _in_time(self, occurred_at: pl.Series) -> dict[str, npt.NDArray[np.intp] | None]:
+        """Per pane, which events come while it is kept; None: all of them.
+
+        The watermark that judges an event is the one that the events before it have made, so that
+        it does not matter how events are cut into batches.
+        """
+        times = occurred_at.to_physical().to_numpy()
+        watermarks = np.maximum(np.maximum.accumulate(times) - self._plan.lateness, self.watermark)
+        in_time: dict[str, npt.NDArray[np.intp] | None] = {}
+        for name, pane in self._plan.panes.items():
+            if times.min() + pane.keep > watermarks[-1]:
+                in_time[name] = None
+                continue
+            kept = pane.ends(pane.starts(occurred_at)) + pane.keep > watermarks
+            in_time[name] = None if kept.all() else np.flatnonzero(kept)
+        return in_time
+
+    def _state(self, key: BlockKey, grouping: Grouping, pane: Pane, share: Share) -> BlockState:
+        state = self._open.get(key) or self._kept.get(key)
+        if state is None and (key.imported or share.pane_start < self.watermark):
+            block = self._load(key)
+            state = None if block is None else restore(block, grouping)
+        if state is None:
+            end = pane.end(share.pane_start)
+            state = BlockState(key, grouping, end, share.first_offset)
+            if not key.imported and end <= self.watermark:
+                state.closed = True
+                self._await_expiry(key, end)
+        if key.imported or state.closed:
+            self._kept[key] = state
+            self._kept.move_to_end(key)
+        else:
+            self._open[key] = state
+        return state
+
+    def _await_expiry(self, key: BlockKey, end: Micros) -> None:
+        heappush(self._expiring, (end + self._plan.panes[key.pane].keep, key))
+
+    def _settle(self, step: Step, touched: dict[BlockKey, BlockState], now: Micros) -> Step:
+        for state in touched.values():
+            state.revision += state.closed
+        closing = [state for state in self._open.values() if state.pane_end <= self.watermark]
+        for state in closing:
+            state.closed = True
+            touched[state.key] = state
+            self._kept[state.key] = self._open.pop(state.key)
+            self._await_expiry(state.key, state.pane_end)
+        step.closed = _closed_rows(closing)
+        step.expired = self._expire(now)
+        for key in step.expired:
+            touched.pop(key, None)
+        step.blocks = [state.block(self.watermark) for state in touched.values()]
+        while len(self._kept) > _KEPT_UNPACKED:
+            self._kept.popitem(last=False)
+        return step
+
+    def _expire(self, now: Micros) -> list[BlockKey]:
+        expired = []
+        while self._expiring and self._expiring[0][0] <= self.watermark:
+            expired.append(heappop(self._expiring)[1])
+        while self._imported and next(iter(self._imported.values())) <= now - self._plan.keep_imported:
+            expired.append(self._imported.popitem(last=False)[0])
+        for key in expired:
+            self._kept.pop(key, None)
+        return expired
+
+
+def _unseen(
+    events: Events, state: BlockState, pane: Pane, selected: npt.NDArray[np.intp] | None
+) -> Share | None:
+    """Those events of the block that it has not counted yet: after a crash, some come again."""
+    fresh = np.flatnonzero(events.offsets > state.offset)
+    if selected is not None:
+        fresh = np.intersect1d(fresh, selected, assume_unique=True)
+    for share in aggregate(events, state.grouping, pane, fresh):
+        if (share.pane_start, share.bucket) == (state.key.pane_start, state.key.bucket):
+            return share
+    return None
+
+
+def _closed_rows(closing: list[BlockState]) -> list[ClosedRows]:
+    """The blocks' rows, the buckets of one grouping and pane put together."""
+    together: dict[tuple[str, str, Micros], list[BlockState]] = {}
+    for state in closing:
+        together.setdefault((state.key.grouping, state.key.pane, state.key.pane_start), []).append(state)
+    return [
+        ClosedRows(*which, states[0].pane_end, pa.Table.from_batches([state.rows() for state in states]))
+        for which, states in together.items()
+    ]
