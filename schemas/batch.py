@@ -52,6 +52,16 @@ class Batch:
             refused=sorted([*self.refused, *more], key=lambda refusal: refusal.index),
         )
 
+    def refuse_where(self, faults: pl.DataFrame, reason: Reason) -> "Batch":
+        """The batch without the rows of which any column of `faults` (Boolean, without nulls, a row for
+        each row of `frame`) is true; the first such column's name is the refusal's detail."""
+        faulty = faults.select(pl.any_horizontal(pl.all())).to_series()
+        if not faulty.any():
+            return self
+        rows = faulty.arg_true().to_numpy().astype(np.int64)
+        found = faults[rows].iter_rows(named=True)
+        return self.refuse(rows, reason, [next(what for what, so in row.items() if so) for row in found])
+
 
 def refuse_future(batch: Batch, arrived_at_us: npt.NDArray[np.int64]) -> Batch:
     """The batch without events that claim to have occurred over 5 minutes after they arrived.
@@ -66,8 +76,8 @@ def refuse_future(batch: Batch, arrived_at_us: npt.NDArray[np.int64]) -> Batch:
         rows,
         Reason.IN_THE_FUTURE,
         [
-            f"occurred_at is {seconds:.1f} s after the record's arrival, "
+            f"occurred_at is {ahead / 1e6:.1f} s after the record's arrival, "
             f"at most {LEAD // 1_000_000} s are taken: check the sender's clock"
-            for seconds in (occurred_at[rows] - arrived_at[rows]) / 1e6
+            for ahead in occurred_at[rows] - arrived_at[rows]
         ],
     )
