@@ -117,7 +117,7 @@ def build(
 
     @app.agent(source, name=worker.name)
     async def count(fetches: StreamT[Any]) -> None:
-        stream = cast(faust.Stream[Any], fetches).noack()
+        stream = cast("faust.Stream[Any]", fetches).noack()
         async for event in stream.events():
             try:
                 if await counting.step(event):

@@ -59,7 +59,7 @@ class Step:
     blocks: list[Block] = field(default_factory=list)
     """To be written, whole."""
     expired: list[BlockKey] = field(default_factory=list)
-    """To be deleted from the state."""
+    """To be deleted from the state, after the blocks are written: history keeps them."""
     closed: list[ClosedRows] = field(default_factory=list)
     """To be announced, before the blocks are written."""
     too_late: int = 0
@@ -195,8 +195,6 @@ class PartitionWindows:
             self._await_expiry(state.key, state.pane_end)
         step.closed = _closed_rows(closing)
         step.expired = self._expire(now)
-        for key in step.expired:
-            touched.pop(key, None)
         step.blocks = [state.block(self.watermark) for state in touched.values()]
         while len(self._kept) > _KEPT_UNPACKED:
             self._kept.popitem(last=False)
