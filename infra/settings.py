@@ -87,6 +87,24 @@ class SinkSettings(BaseSettings):
     open_pane_interval: timedelta = timedelta(seconds=10)
     """How often an open pane is written at most."""
     max_rows: int = Field(100_000, ge=1)
+    """Most rows in one insert."""
+    metrics_port: int = Field(9103, ge=0, le=65535)
+    """Where the sinks serve their Prometheus metrics; 0 takes a free port."""
+
+
+class RetentionSettings(BaseSettings):
+    """For how many days ClickHouse keeps what it is given, counted from arrival."""
+
+    model_config = _config("RETENTION_")
+
+    events_days: int = Field(90, ge=1)
+    spans_days: int = Field(30, ge=1)
+    samples_days: int = Field(30, ge=1)
+    dead_letters_days: int = Field(90, ge=1)
+    windows_days: int = Field(730, ge=1)
+    """Panes of minutes and days."""
+    live_windows_days: int = Field(3, ge=1)
+    """Panes of seconds."""
 
 
 class ApiSettings(BaseSettings):
@@ -112,3 +130,6 @@ class LocalSettings(BaseSettings):
     model_config = _config("")
 
     data: Path = Path("var")
+    """Where they keep their data, and where the parts log."""
+    kafka_jars: Path | None = None
+    """Where Kafka's jars are; `var/lib/kafka-<version>` of the checkout when not set."""

@@ -1,0 +1,238 @@
+"""A topic as the sinks read it: where to start, what to fetch, how far it is written."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from schemas.topics import Topic
+from sinks.errors import TopicRecreatedError
+from sinks.metrics import SinkMetrics
+from sinks.writer import Fetch, Tenure
+
+_LOG: Final = logging.getLogger(__name__)
+_POLL_MS: Final = 200
+_DAY_MS: Final = 24 * 3600 * 1000
+_MOST_BYTES: Final = 48 * 1024 * 1024
+"""Per step: what is read but not yet written stays within a few times this."""
+_PARTITION_BYTES: Final = 16 * 1024 * 1024
+_SETTINGS: Final[Mapping[str, Any]] = {
+    "enable_auto_commit": False,
+    "auto_offset_reset": "earliest",
+    "fetch_max_bytes": _MOST_BYTES,
+    "max_partition_fetch_bytes": _PARTITION_BYTES,
+    "fetch_max_wait_ms": 200,
+    "session_timeout_ms": 15_000,
+    "heartbeat_interval_ms": 3_000,
+    "rebalance_timeout_ms": 30_000,
+    # While ClickHouse is away nothing is polled: leaving the group for that would help nobody.
+    "max_poll_interval_ms": _DAY_MS,
+}
+
+StoredOffset = Callable[[Tenure], Awaitable[int | None]]
+"""The highest offset that ClickHouse has of a partition; None when it has none, or can't say."""
+
+
+def group_of(topic: Topic) -> str:
+    """The consumer group that reads a topic for the sinks."""
+    return f"chatgauge-sink-{topic.name}"
+
+
+class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    """One topic's consumer. Offsets are committed by hand, after what they stand for is written."""
+
+    def __init__(
+        self,
+        topic: Topic,
+        bootstrap: str,
+        metrics: SinkMetrics,
+        *,
+        stored_offset: StoredOffset,
+        before_leaving: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._topic = topic
+        self._metrics = metrics
+        self._stored_offset = stored_offset
+        self._before_leaving = before_leaving
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group_of(topic), **_SETTINGS)
+        self._epoch = 0
+        self._held: frozenset[Tenure] = frozenset()
+        self._unplaced: set[Tenure] = set()
+        self._next: dict[Tenure, int] = {}
+        self._written: dict[Tenure, int] = {}
+        self._committed: dict[Tenure, int] = {}
+
+    @property
+    def held(self) -> frozenset[Tenure]:
+        """The present assignments."""
+        return self._held
+
+    @property
+    def has_unplaced(self) -> bool:
+        """Whether partitions wait for `place`."""
+        return bool(self._unplaced)
+
+    async def start(self) -> None:
+        await self._consumer.start()
+        self._consumer.subscribe([self._topic.name], listener=self)
+
+    async def stop(self) -> None:
+        """Leaves the group."""
+        await self._consumer.stop()
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Gives what is being written the chance to end, before another sink asks how far we came."""
+        await self._before_leaving()
+        for tenure in self._held:
+            self._forget_lag(tenure)
+        self._held = frozenset()
+        self._unplaced.clear()
+        self._next.clear()
+        self._written.clear()
+        self._committed.clear()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Stops fetching until the new partitions are placed."""
+        self._epoch += 1
+        partitions = list(assigned)
+        self._consumer.pause(*partitions)
+        self._held = frozenset(Tenure(tp.partition, self._epoch) for tp in partitions)
+        self._unplaced = set(self._held)
+
+    async def place(self) -> None:
+        """Seeks each new partition to the first record that is not yet written.
+
+        That is past the highest offset stored, or the committed offset where that is greater: retention
+        may have emptied the table. Raises TopicRecreatedError when either lies beyond the partition's end.
+        """
+        for tenure in sorted(self._unplaced, key=lambda tenure: tenure.partition):
+            tp = self._tp(tenure)
+            stored = await self._stored_offset(tenure)
+            if tenure not in self._held:
+                return
+            try:
+                committed = await self._consumer.committed(tp)
+                begin = (await self._consumer.beginning_offsets([tp]))[tp]
+                end = (await self._consumer.end_offsets([tp]))[tp]
+            except (IllegalStateError, KafkaError) as error:
+                _LOG.info("%s: %s; placing it again", tp, error)
+                await asyncio.sleep(_POLL_MS / 1000)
+                return
+            start = self._start_of(tenure, stored, committed, begin, end)
+            if tenure not in self._held:
+                return
+            self._consumer.seek(tp, start)
+            self._consumer.resume(tp)
+            self._unplaced.discard(tenure)
+            self._next[tenure] = self._written[tenure] = start
+
+    def _start_of(
+        self, tenure: Tenure, stored: int | None, committed: int | None, begin: int, end: int
+    ) -> int:
+        reached = max((stored + 1) if stored is not None else 0, committed or 0)
+        if reached > end:
+            where = f"the consumer group {group_of(self._topic)}"
+            if stored is not None and stored + 1 == reached:
+                where = "ClickHouse"
+            raise TopicRecreatedError(self._topic.name, tenure.partition, end, reached, where)
+        if (stored is not None or committed is not None) and reached < begin:
+            self._miss(tenure, reached, begin)
+        return max(reached, begin)
+
+    async def gather(self, linger: float, most_records: int, stopping: asyncio.Event) -> list[Fetch]:
+        """What comes within `linger` seconds, or sooner when that is much; one Fetch per partition."""
+        until = time.monotonic() + linger
+        found: dict[Tenure, list[Any]] = {}
+        count = size = 0
+        while count < most_records and size < _MOST_BYTES and not stopping.is_set():
+            left = until - time.monotonic()
+            if left <= 0 or self._unplaced:
+                break
+            fetched = await self._poll(min(left * 1000, _POLL_MS), most_records - count)
+            tenures = {tenure.partition: tenure for tenure in self._held}
+            for tp, records in fetched.items():
+                tenure = tenures.get(tp.partition)
+                if tenure is None or tenure in self._unplaced or not records:
+                    continue
+                await self._look_for_gap(tenure, records[0].offset)
+                found.setdefault(tenure, []).extend(records)
+                self._next[tenure] = records[-1].offset + 1
+                count += len(records)
+                size += sum(len(record.value) for record in records if record.value is not None)
+        self._metrics.records.labels(self._topic.name).inc(count)
+        return [Fetch(tenure, records) for tenure, records in found.items()]
+
+    async def _poll(self, timeout_ms: float, most_records: int) -> dict[TopicPartition, list[Any]]:
+        try:
+            async with asyncio.timeout(2 * _POLL_MS / 1000 + timeout_ms / 1000):
+                fetched: dict[TopicPartition, list[Any]] = await self._consumer.getmany(
+                    timeout_ms=int(timeout_ms), max_records=most_records
+                )
+                return fetched
+        except TimeoutError:  # a rebalance is under way
+            return {}
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            _LOG.warning("%s: %s; fetching again", self._topic.name, error)
+            return {}
+
+    async def _look_for_gap(self, tenure: Tenure, first: int) -> None:
+        expected = self._next.get(tenure, first)
+        if first > expected:
+            # Compaction and transactions leave gaps too; only what lies before the log's begin is lost.
+            tp = self._tp(tenure)
+            begin = (await self._consumer.beginning_offsets([tp]))[tp]
+            self._miss(tenure, expected, min(begin, first))
+
+    def _miss(self, tenure: Tenure, expected: int, begin: int) -> None:
+        if self._topic.config.get("cleanup.policy") == "delete" and begin > expected:
+            self._metrics.missed.labels(self._topic.name).inc(begin - expected)
+            _LOG.error(
+                "%s/%d: offsets %d to %d were deleted by retention before they could be written",
+                self._topic.name,
+                tenure.partition,
+                expected,
+                begin - 1,
+            )
+
+    async def commit(self, positions: Mapping[Tenure, int]) -> None:
+        """Commits those of the partitions still held. A commit that fails is made up by the next one."""
+        self._written.update({tenure: at for tenure, at in positions.items() if tenure in self._held})
+        fresh = {t: at for t, at in self._written.items() if self._committed.get(t) != at and t in self._next}
+        if not fresh:
+            return
+        try:
+            await self._consumer.commit({self._tp(tenure): at for tenure, at in fresh.items()})
+        except (KafkaError, IllegalStateError) as error:
+            self._metrics.commit_failures.labels(self._topic.name).inc()
+            _LOG.warning("%s: the commit failed: %s", self._topic.name, error)
+        else:
+            self._committed.update({tenure: at for tenure, at in fresh.items() if tenure in self._held})
+
+    async def report_lag(self) -> None:
+        """Sets the lag of every partition held: records between the end and what is written."""
+        held = self._held
+        if not held:
+            return
+        try:
+            ends = await self._consumer.end_offsets([self._tp(tenure) for tenure in held])
+        except (KafkaError, IllegalStateError) as error:
+            _LOG.info("%s: the lag is not known: %s", self._topic.name, error)
+            return
+        for tenure in held & self._held:
+            written = self._written.get(tenure)
+            if written is not None:
+                lag = max(0, ends[self._tp(tenure)] - written)
+                self._metrics.lag.labels(self._topic.name, str(tenure.partition)).set(lag)
+
+    def _forget_lag(self, tenure: Tenure) -> None:
+        if tenure in self._written:
+            self._metrics.lag.remove(self._topic.name, str(tenure.partition))
+
+    def _tp(self, tenure: Tenure) -> TopicPartition:
+        return TopicPartition(self._topic.name, tenure.partition)

@@ -1,0 +1,19 @@
+"""`chat.requests` into `events`, each request with its cost."""
+
+import polars as pl
+
+from schemas.registry import SchemaRegistry
+from schemas.topics import REQUESTS
+from sinks.records import Clock, RecordWriter
+from streams.pricing import PriceList
+
+TABLE = "events"
+
+
+def writer(clock: Clock, prices: PriceList, registry: SchemaRegistry | None = None) -> RecordWriter:
+    """The writer of the raw requests."""
+
+    def priced(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.with_columns(prices.cost(frame).alias("priced_nano_usd"))
+
+    return RecordWriter(REQUESTS, TABLE, clock, enrich=priced, registry=registry)

@@ -1,0 +1,125 @@
+"""ClickHouse as the sinks use it: asked until it answers, and never given the same rows twice."""
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+from sinks import backoff
+from sinks.clickhouse import is_transient
+from sinks.errors import InsertRefusedError
+from sinks.metrics import SinkMetrics
+from sinks.writer import Insert
+
+_LOG: Final = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_LOOK_EVERY_S: Final = 0.2
+
+# One insert is one block: a block is stored whole or not at all, and deduplication counts blocks.
+_ONE_BLOCK: Final = {
+    "async_insert": 0,
+    "insert_deduplicate": 1,
+    "max_insert_block_size": 100_000_000,
+    "min_insert_block_size_rows": 100_000_000,
+    "min_insert_block_size_bytes": 0,
+    "max_partitions_per_insert_block": 0,
+}
+
+
+class Abandoned(Exception):  # noqa: N818 - not an error: what was asked is no longer wanted
+    """The request was given up between two attempts."""
+
+
+class Store:
+    """ClickHouse behind endless patience.
+
+    A request that fails for a passing reason (no answer, a server in trouble) is repeated, the same to
+    the byte, with growing pauses, until it succeeds or `wanted` says no. One that can never succeed
+    raises InsertRefusedError.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Client],
+        metrics: SinkMetrics,
+        *,
+        chance: random.Random | None = None,
+    ) -> None:
+        self._connect = connect
+        self._metrics = metrics
+        self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._client: Client | None = None
+        self._connecting = asyncio.Lock()
+
+    async def insert(self, insert: Insert, wanted: Callable[[], bool]) -> None:
+        """Writes the rows. Raises Abandoned when they are no longer wanted, InsertRefusedError for good."""
+        started = time.monotonic()
+
+        def send(client: Client) -> None:
+            nonlocal started
+            started = time.monotonic()
+            client.insert_arrow(
+                insert.table, insert.rows, settings={**_ONE_BLOCK, "insert_deduplication_token": insert.token}
+            )
+
+        await self._ask(insert.table, send, wanted)
+        self._metrics.insert_seconds.labels(insert.table).observe(time.monotonic() - started)
+
+    async def highest_offset(self, table: str, partition: int, wanted: Callable[[], bool]) -> int | None:
+        """The highest `_offset` stored of a partition, or None when there is none."""
+
+        def ask(client: Client) -> int | None:
+            # The order is that of the raw tables' keys: ClickHouse reads one granule per part.
+            rows = client.query(
+                f"SELECT _offset FROM {table} WHERE _partition = {{partition:Int32}} "  # noqa: S608
+                "ORDER BY _partition DESC, _offset DESC LIMIT 1",
+                parameters={"partition": partition},
+            ).result_rows
+            return int(rows[0][0]) if rows else None
+
+        return await self._ask(table, ask, wanted)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        if self._client is not None:
+            await asyncio.to_thread(self._client.close)
+
+    async def _ask(self, table: str, request: Callable[[Client], _T], wanted: Callable[[], bool]) -> _T:
+        attempt = 0
+        while True:
+            if not wanted():
+                raise Abandoned
+            try:
+                client = await self._connected()
+                answer = await asyncio.to_thread(request, client)
+            except Exception as error:
+                code = error.code if isinstance(error, DatabaseError) else None
+                if not is_transient(error):
+                    raise InsertRefusedError(table, code, str(error)) from error
+                pause = backoff.delay(attempt, self._chance)
+                attempt += 1
+                self._metrics.clickhouse_up.set(0)
+                self._metrics.retries.labels(str(code or 0)).inc()
+                _LOG.warning("ClickHouse (%s): %s; attempt %d in %.1f s", table, error, attempt + 1, pause)
+                await self._pause(pause, wanted)
+            else:
+                self._metrics.clickhouse_up.set(1)
+                return answer
+
+    async def _connected(self) -> Client:
+        async with self._connecting:
+            if self._client is None:
+                self._client = await asyncio.to_thread(self._connect)
+            return self._client
+
+    async def _pause(self, seconds: float, wanted: Callable[[], bool]) -> None:
+        parts = math.ceil(seconds / _LOOK_EVERY_S)
+        for _ in range(parts):
+            if wanted():
+                await asyncio.sleep(seconds / parts)

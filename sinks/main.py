@@ -1,0 +1,170 @@
+"""The sinks as a process: every topic's consumer, one ClickHouse, one page of metrics."""
+
+import asyncio
+import logging
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from prometheus_client import CollectorRegistry, start_http_server
+
+from infra.settings import (
+    ClickHouseSettings,
+    KafkaSettings,
+    RegistrySettings,
+    RetentionSettings,
+    SinkSettings,
+    WindowSettings,
+)
+from schemas.registry import SchemaRegistry
+from schemas.topics import DEAD_LETTERS, REQUESTS, SAMPLES, SPANS, USAGE, WINDOWS, Topic
+from sinks import backoff, events, samples, spans
+from sinks.clickhouse import connect, is_transient
+from sinks.dead_letters import DeadLetterWriter
+from sinks.insert import Store
+from sinks.letters import DeadLetterBox
+from sinks.metrics import SinkMetrics
+from sinks.sink import Sink
+from sinks.tables import prepare
+from sinks.windows import WindowWriter
+from sinks.writer import Writer
+from streams.pricing import PriceList
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the sinks can be told."""
+
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    clickhouse: ClickHouseSettings = field(default_factory=ClickHouseSettings)
+    registry: RegistrySettings = field(default_factory=RegistrySettings)
+    windows: WindowSettings = field(default_factory=WindowSettings)
+    sink: SinkSettings = field(default_factory=SinkSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+
+
+def run(settings: Settings | None = None) -> None:
+    """Runs the sinks until SIGTERM or SIGINT. Raises a SinkError when a person has to act."""
+    asyncio.run(_until_signalled(settings or Settings()))
+
+
+async def serve(settings: Settings, stopping: asyncio.Event, prometheus: CollectorRegistry) -> None:
+    """Brings the tables up to date, then runs every sink until `stopping` is set, or one fails."""
+    metrics = SinkMetrics(prometheus)
+    if not await _prepared(settings, metrics, stopping):
+        return
+    registry = SchemaRegistry(settings.registry.url) if settings.registry.url else None
+    store = Store(lambda: connect(settings.clickhouse), metrics)
+    box = DeadLetterBox(settings.kafka.bootstrap, metrics)
+    await box.start()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for topic, writer in writers(settings, metrics, registry):
+                sink = Sink(
+                    topic,
+                    writer,
+                    bootstrap=settings.kafka.bootstrap,
+                    store=store,
+                    box=box,
+                    metrics=metrics,
+                    settings=settings.sink,
+                )
+                tasks.create_task(sink.run(stopping), name=topic.name)
+    except* Exception as failed:
+        # One way out: what ended the first sink ends the process, the others having wound up.
+        raise failed.exceptions[0] from None
+    finally:
+        await box.stop()
+        await store.close()
+        if registry is not None:
+            registry.close()
+
+
+def writers(
+    settings: Settings, metrics: SinkMetrics, registry: SchemaRegistry | None = None
+) -> list[tuple[Topic, Writer]]:
+    """The writer of each topic that goes to ClickHouse."""
+    clock = _now_us
+    blocks = [
+        (
+            topic,
+            WindowWriter(
+                topic,
+                clock,
+                metrics,
+                open_pane_interval=settings.sink.open_pane_interval,
+                timezone=settings.windows.timezone,
+                max_rows=settings.sink.max_rows,
+            ),
+        )
+        for topic in (WINDOWS, USAGE)
+    ]
+    return [
+        (REQUESTS, events.writer(clock, PriceList(), registry)),
+        (SPANS, spans.writer(clock, registry)),
+        (SAMPLES, samples.writer(clock, registry)),
+        *blocks,
+        (DEAD_LETTERS, DeadLetterWriter(metrics)),
+    ]
+
+
+async def _prepared(settings: Settings, metrics: SinkMetrics, stopping: asyncio.Event) -> bool:
+    """Waits for ClickHouse, and migrates. False when stopped before."""
+    chance = random.Random()  # noqa: S311 - spreads load, guards nothing
+    attempt = 0
+    while not stopping.is_set():
+        try:
+            await asyncio.to_thread(prepare, settings.clickhouse, settings.retention)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            metrics.clickhouse_up.set(0)
+            pause = backoff.delay(attempt, chance)
+            attempt += 1
+            _LOG.warning(
+                "ClickHouse does not answer yet: %s; attempt %d in %.1f s", error, attempt + 1, pause
+            )
+            await _set_within(stopping, pause)
+        else:
+            metrics.clickhouse_up.set(1)
+            return True
+    return False
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
+async def _until_signalled(settings: Settings) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    prometheus = CollectorRegistry()
+    with _page(settings.sink.metrics_port, prometheus):
+        await serve(settings, stopping, prometheus)
+
+
+@contextmanager
+def _page(port: int, prometheus: CollectorRegistry) -> Iterator[None]:
+    server, thread = start_http_server(port, addr="0.0.0.0", registry=prometheus)  # noqa: S104 - scraped from outside
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000

@@ -1,0 +1,12 @@
+"""`chat.samples` into `samples`."""
+
+from schemas.registry import SchemaRegistry
+from schemas.topics import SAMPLES
+from sinks.records import Clock, RecordWriter
+
+TABLE = "samples"
+
+
+def writer(clock: Clock, registry: SchemaRegistry | None = None) -> RecordWriter:
+    """The writer of the raw samples."""
+    return RecordWriter(SAMPLES, TABLE, clock, registry=registry)

@@ -1,0 +1,12 @@
+"""`chat.spans` into `spans`."""
+
+from schemas.registry import SchemaRegistry
+from schemas.topics import SPANS
+from sinks.records import Clock, RecordWriter
+
+TABLE = "spans"
+
+
+def writer(clock: Clock, registry: SchemaRegistry | None = None) -> RecordWriter:
+    """The writer of the raw spans."""
+    return RecordWriter(SPANS, TABLE, clock, registry=registry)
