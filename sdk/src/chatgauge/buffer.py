@@ -1,0 +1,156 @@
+"""Events on their way, held in a bounded number of bytes; what doesn't fit is counted."""
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from sys import getsizeof
+from typing import Any
+
+from chatgauge.transport import TOPICS, Message
+
+# The queue's slot, the pair in it, and later the Message with its two headers of bytes.
+_ENTRY_BYTES = 200
+
+
+def held_bytes(record: dict[str, Any]) -> int:
+    """What an event holds of memory: the dict, its values, and its place in the queue.
+
+    Once encoded it holds less; the charge stays until it has left, so the bound is never exceeded.
+    """
+    total = _ENTRY_BYTES + getsizeof(record)
+    for value in record.values():
+        total += getsizeof(value)
+        if type(value) is list:
+            total += sum(map(getsizeof, value))
+    return total
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What became of the events of this process so far.
+
+    Every event noted is in exactly one of `queued`, `sent`, `failed` and `dropped`.
+    """
+
+    queued: int = 0
+    """Waiting, or under way."""
+    sent: int = 0
+    """Acknowledged by Kafka."""
+    failed: int = 0
+    """Given up: Kafka will never take them, or they could not be encoded."""
+    dropped: int = 0
+    """Not taken, because the buffer was full or closed, or still waiting when it was closed."""
+    buffered_bytes: int = 0
+    """Memory held by the events queued."""
+    invalid: int = 0
+    """Arguments that could not be used. The events went without them."""
+    dropped_attributes: int = 0
+    """Attributes left out: not allowed, too many, too long."""
+
+
+class Lane:
+    """The events of one topic, in order: first noted, then encoded and under way."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.noted: deque[tuple[dict[str, Any], int]] = deque()
+        self.under_way: list[Message] = []
+        self.accepted = 0
+        self.settled = 0
+
+    @property
+    def waiting(self) -> int:
+        """Events accepted and neither delivered nor given up."""
+        return self.accepted - self.settled
+
+
+class Buffer:
+    """The lanes, what they hold together, and the counts of what became of it all.
+
+    `offer` is for any thread and holds the lock for a few instructions only; taking events out is
+    for the sending thread. The lock can be taken again by the thread that has it: a signal handler
+    may interrupt `offer`, and call it.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.reset()
+
+    def reset(self) -> None:
+        """Empty, all counts 0: a new process."""
+        self._lock = threading.RLock()
+        self.lanes = {topic: Lane(topic) for topic in TOPICS}
+        self._bytes = 0
+        self._sent = 0
+        self._failed = 0
+        self._dropped = 0
+        self._reported = 0
+        self._shut = False
+        self._given_up = False
+
+    def offer(self, topic: str, record: dict[str, Any]) -> bool:
+        """Take an event, or count it as dropped when there is no room. The record is the buffer's now."""
+        charge = held_bytes(record)
+        with self._lock:
+            if self._shut or self._bytes + charge > self.limit_bytes:
+                self._dropped += 1
+                return False
+            self._bytes += charge
+            lane = self.lanes[topic]
+            lane.accepted += 1
+            lane.noted.append((record, charge))
+            return True
+
+    def admit(self, message: Message) -> None:
+        """Put a message of the library's own under way, room or not."""
+        with self._lock:
+            self._bytes += message.charge
+            lane = self.lanes[message.topic]
+            lane.accepted += 1
+            lane.under_way.append(message)
+
+    def settle(self, lane: Lane, *, charge: int, sent: int = 0, failed: int = 0) -> None:
+        """Events of the lane are done with and give `charge` bytes back."""
+        with self._lock:
+            if self._given_up:
+                return
+            self._bytes -= charge
+            self._sent += sent
+            self._failed += failed
+            lane.settled += sent + failed
+
+    def unreported_drops(self) -> int:
+        """How many events were dropped since this was last asked."""
+        with self._lock:
+            fresh = self._dropped - self._reported
+            self._reported = self._dropped
+            return fresh
+
+    def shut(self) -> None:
+        """Take nothing more."""
+        with self._lock:
+            self._shut = True
+
+    def give_up(self) -> int:
+        """Let go of what still waits; it counts as dropped. Returns how many events that were."""
+        with self._lock:
+            self._shut = True
+            left = 0 if self._given_up else sum(lane.waiting for lane in self.lanes.values())
+            self._given_up = True
+            self._dropped += left
+            self._bytes = 0
+            for lane in self.lanes.values():
+                lane.noted.clear()
+                lane.settled = lane.accepted
+            return left
+
+    def stats(self) -> Stats:
+        """The counts, all of one moment."""
+        with self._lock:
+            return Stats(
+                queued=sum(lane.waiting for lane in self.lanes.values()),
+                sent=self._sent,
+                failed=self._failed,
+                dropped=self._dropped,
+                buffered_bytes=self._bytes,
+            )

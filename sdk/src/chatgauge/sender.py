@@ -1,0 +1,211 @@
+"""The background thread: gathers, encodes, delivers, tries again.
+
+A step: take what each lane has (what is under way first) -> encode it -> hand it to the transport
+-> settle what was sent or refused -> keep the rest under way. When nothing could be sent, wait,
+longer each time, and begin again. Lanes are independent: a topic that can't be reached holds back
+its own events only.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections import Counter
+
+from chatgauge.buffer import Buffer, Lane
+from chatgauge.encoder import UNENCODABLE, Encoder
+from chatgauge.notices import Notices
+from chatgauge.transport import SAMPLES, Delivery, Message, Transport
+
+log = logging.getLogger("chatgauge")
+
+DROPPED = "events were dropped: the buffer is full, because Kafka is away or too slow"
+UNDELIVERABLE = "events can't be delivered and wait in the buffer"
+REFUSED = "an event was refused by Kafka"
+BROKEN = "the transport failed unexpectedly"
+
+_LINGER_S = 0.05
+_MOST_AT_ONCE = 4000
+_SLICE = 32
+_SHORTEST_WAIT_S = 0.1
+_LONGEST_WAIT_S = 5.0
+_LONGEST_CLOSING_WAIT_S = 0.25
+_MOST_UNEXPECTED = 8
+
+
+class Sender:
+    """Sends what the buffer takes. The thread starts with the first event, and again after a fork."""
+
+    def __init__(self, buffer: Buffer, encoder: Encoder, transport: Transport, notices: Notices) -> None:
+        self._buffer = buffer
+        self._encoder = encoder
+        self._transport = transport
+        self._notices = notices
+        self._renew()
+
+    def _renew(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._wake = threading.Event()
+        self._urgent = threading.Event()
+        self._progress = threading.Condition()
+        self._closing = False
+        self._stopped = False
+        self._unexpected = 0
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child. The parent sends what it had; the child has nothing yet."""
+        if self._closing:
+            return
+        self._buffer.reset()
+        self._notices.reset()
+        self._encoder.renew()
+        self._transport.abandon()
+        self._renew()
+
+    def nudge(self) -> None:
+        """There is something to do. Cheap, and never waits once the thread is there."""
+        if self._thread is None:
+            self._start()
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all that was accepted before this call is settled; False when time ran out."""
+        if self._thread is None or threading.current_thread() is self._thread:
+            return self._buffer.stats().queued == 0
+        targets = [(lane, lane.accepted) for lane in self._buffer.lanes.values()]
+        self._urgent.set()
+        self._wake.set()
+        with self._progress:
+            return self._progress.wait_for(lambda: all(lane.settled >= at for lane, at in targets), timeout)
+
+    def close(self, timeout: float) -> int:
+        """Send what can be sent in time, stop the thread; returns how many events were left behind."""
+        deadline = time.monotonic() + timeout
+        self._buffer.shut()
+        self._closing = True
+        self.flush(timeout)
+        left = self._buffer.give_up()
+        self._stopped = True
+        self._urgent.set()
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(max(0.0, deadline - time.monotonic()) + 0.2)
+        return left
+
+    def _start(self) -> None:
+        # A second caller does not wait for the first: its event is in the buffer already.
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
+            if self._thread is None and not self._stopped:
+                thread = threading.Thread(target=self._run, name="chatgauge-sender", daemon=True)
+                thread.start()
+                self._thread = thread
+        except RuntimeError:  # the interpreter is shutting down: no new threads
+            self._stopped = True
+        finally:
+            self._starting.release()
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._wake.wait()
+            if not self._closing:
+                self._urgent.wait(_LINGER_S)
+            self._urgent.clear()
+            self._wake.clear()
+            try:
+                self._send_all()
+            except Exception:  # a fault of ours must end neither the thread nor the service
+                log.exception("the sending thread failed and goes on")
+                self._urgent.wait(_LONGEST_WAIT_S)
+        self._transport.close()
+
+    def _send_all(self) -> None:
+        wait = _SHORTEST_WAIT_S
+        while not self._stopped:
+            messages = [message for lane in self._buffer.lanes.values() for message in self._next(lane)]
+            self._notices.write()
+            if not messages:
+                return
+            delivery = self._deliver(messages)
+            self._settle(delivery)
+            if delivery.sent:
+                self._report_drops()
+            if not delivery.unsent:
+                wait = _SHORTEST_WAIT_S
+                continue
+            self._notices.count(UNDELIVERABLE, delivery.reason)
+            self._notices.write()
+            if delivery.sent:
+                wait = _SHORTEST_WAIT_S
+            pause = min(wait, _LONGEST_CLOSING_WAIT_S) if self._closing else wait
+            self._urgent.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311  jitter
+            self._urgent.clear()
+            wait = min(2 * wait, _LONGEST_WAIT_S)
+
+    def _next(self, lane: Lane) -> list[Message]:
+        """What the lane has to send: what is under way, filled up with newly encoded events."""
+        encoded = 0
+        while lane.noted and len(lane.under_way) < _MOST_AT_ONCE:
+            record, charge = lane.noted.popleft()
+            message = self._encoder.message(lane.topic, record, charge)
+            if message is None:
+                self._buffer.settle(lane, charge=charge, failed=1)
+                self._tell_progress()
+            else:
+                lane.under_way.append(message)
+            encoded += 1
+            if encoded % _SLICE == 0:
+                time.sleep(0)  # let the service's threads have the interpreter
+        return lane.under_way
+
+    def _deliver(self, messages: list[Message]) -> Delivery:
+        try:
+            delivery = self._transport.deliver(messages)
+        except Exception as error:  # a bug, here or in a library: not a broker that is away
+            log.exception(BROKEN)
+            self._unexpected += 1
+            reason = f"{BROKEN}: {type(error).__name__}"
+            if self._unexpected < _MOST_UNEXPECTED:
+                return Delivery(unsent=messages, reason=reason)
+            delivery = Delivery(refused=messages, reason=reason)
+        self._unexpected = 0
+        return delivery
+
+    def _settle(self, delivery: Delivery) -> None:
+        unsent = {topic: [m for m in delivery.unsent if m.topic == topic] for topic in self._buffer.lanes}
+        sent = Counter(message.topic for message in delivery.sent)
+        refused = Counter(message.topic for message in delivery.refused)
+        charges: Counter[str] = Counter()
+        for message in (*delivery.sent, *delivery.refused):
+            charges[message.topic] += message.charge
+        for topic, lane in self._buffer.lanes.items():
+            lane.under_way = unsent[topic]
+            if sent[topic] or refused[topic]:
+                self._buffer.settle(lane, charge=charges[topic], sent=sent[topic], failed=refused[topic])
+        for _ in delivery.refused:
+            self._notices.count(REFUSED, delivery.reason)
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        with self._progress:
+            self._progress.notify_all()
+
+    def _report_drops(self) -> None:
+        """Kafka is there: tell it how many events it will never see."""
+        drops = self._buffer.unreported_drops()
+        if not drops:
+            return
+        record = {
+            "occurred_at": time.time_ns() // 1000,
+            "name": "sdk_dropped_events",
+            "value": float(drops),
+        }
+        message = self._encoder.message(SAMPLES, record, 0)
+        if message is not None:
+            self._buffer.admit(message)
+
+
+__all__ = ["BROKEN", "DROPPED", "REFUSED", "UNDELIVERABLE", "UNENCODABLE", "Sender"]
