@@ -114,6 +114,9 @@ class ApiSettings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    hosts: list[str] = []
+    """Further host names that requests may be addressed to; those of this machine's loopback always are,
+    and `*` takes any."""
     parts: dict[str, str] = Field(
         default_factory=lambda: {
             "rollup": "http://127.0.0.1:9101/metrics",

@@ -1,0 +1,175 @@
+"""A real Apache Kafka on this machine: one node, broker and controller in one process (KRaft)."""
+
+import asyncio
+import shutil
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+
+from infra.errors import DiskFull, StartFailed
+from infra.kafka import jars
+from infra.kafka.java import require_java
+from infra.ports import answers, free_port, require_free
+from infra.process import Child
+
+_LOG4J = Path(__file__).with_name("log4j2.properties")
+_LEAST_FREE = 512 * 1024 * 1024
+_LARGEST_BATCH = 16 * 1024 * 1024 + 64 * 1024
+"""A window block of 16 MiB and the batch around it."""
+
+
+class LocalKafka:
+    """Kafka as a child process, with its data under `data` (kept between runs).
+
+    `start()` blocks until it answers; `launch()` and `wait_ready()` are its halves, for a caller that
+    has other things to do meanwhile. Listens on 127.0.0.1 alone. Topics are never created by accident.
+    """
+
+    def __init__(
+        self, data: Path, *, port: int, log: Path | None = None, heap: str = "512m", partitions: int = 1
+    ) -> None:
+        self.data = data.absolute()
+        self.port = port
+        self._heap = heap
+        self._partitions = partitions
+        self._log = log or self.data / "kafka.log"
+        self._child: Child | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def process(self) -> Child:
+        if self._child is None:
+            raise StartFailed("Kafka has not been launched")
+        return self._child
+
+    def start(self, timeout: float = 60.0) -> None:
+        """Start it and wait until it serves; leaves nothing running when that fails."""
+        self.launch()
+        try:
+            self.wait_ready(timeout)
+        except BaseException:
+            self.stop()
+            raise
+
+    def launch(self) -> None:
+        """Check what it needs, format its storage on the first start, and start the process."""
+        java, classpath = require_java(), jars.require()
+        require_free(self.port, "set CHATGAUGE_KAFKA_BOOTSTRAP (or --kafka-port) to another port")
+        self._require_space()
+        properties = self._write_properties()
+        command = [
+            java,
+            f"-Xmx{self._heap}",
+            "-Xms128m",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-Djava.awt.headless=true",
+            f"-Dlog4j2.configurationFile={_LOG4J}",
+            "-cp",
+            f"{classpath}/*",
+        ]
+        if not (self.data / "log" / "meta.properties").exists():
+            self._format(command, properties)
+        self._child = Child("Kafka", [*command, "kafka.Kafka", str(properties)], self._log)
+        self._child.start()
+
+    def wait_ready(self, timeout: float = 60.0) -> None:
+        """Block until it answers a metadata request and knows itself as a broker."""
+        self.process.wait_until(self.answers, timeout)
+
+    def answers(self) -> bool:
+        """Whether it serves clients. Not for use inside a running event loop."""
+        return answers(self.port) and asyncio.run(_has_broker(self.bootstrap))
+
+    def stop(self, grace: float = 20.0) -> None:
+        """Stop it; what it has acknowledged is on disk."""
+        if self._child is not None:
+            self._child.stop(grace)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _require_space(self) -> None:
+        self.data.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.data).free
+        if free < _LEAST_FREE:
+            raise DiskFull(
+                f"{self.data} has {free // 2**20} MB left and Kafka wants {_LEAST_FREE // 2**20} MB: "
+                "free some space, or choose another disk with --data"
+            )
+
+    def _write_properties(self) -> Path:
+        # The controller talks only to itself: any free port will do, and a new one at each start.
+        controller = free_port()
+        values = {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": self.data / "log",
+            "auto.create.topics.enable": "false",
+            "num.partitions": self._partitions,
+            "message.max.bytes": _LARGEST_BATCH,
+            "replica.fetch.max.bytes": _LARGEST_BATCH,
+            "replica.fetch.response.max.bytes": 2 * _LARGEST_BATCH,
+            "log.segment.bytes": 256 * 1024 * 1024,
+            "log.cleaner.dedupe.buffer.size": 32 * 1024 * 1024,
+            "log.cleaner.io.buffer.size": 2 * _LARGEST_BATCH,
+            # A killed broker is taken for alive until its session ends; its successor waits that long.
+            "broker.session.timeout.ms": 6000,
+            "broker.heartbeat.interval.ms": 1000,
+            "num.io.threads": 4,
+            "num.network.threads": 2,
+            "group.initial.rebalance.delay.ms": 0,
+            "group.min.session.timeout.ms": 1000,
+            "offsets.topic.num.partitions": 8,
+            "offsets.topic.replication.factor": 1,
+            "transaction.state.log.num.partitions": 4,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+        }
+        path = self.data / "server.properties"
+        path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
+        return path
+
+    def _format(self, command: list[str], properties: Path) -> None:
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        outcome = subprocess.run(
+            [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if outcome.returncode:
+            said = (outcome.stdout + outcome.stderr).strip()
+            raise StartFailed(f"Kafka could not format its storage in {self.data / 'log'}", said)
+
+
+async def _has_broker(bootstrap: str) -> bool:
+    client = AIOKafkaClient(bootstrap_servers=bootstrap, request_timeout_ms=5000)
+    try:
+        await client.bootstrap()
+        return bool(client.cluster.brokers())
+    except KafkaError:
+        return False
+    finally:
+        await client.close()

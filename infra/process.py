@@ -1,0 +1,110 @@
+"""One child process: its log, its life and its end."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from infra.errors import DiskFull, StartFailed
+
+_LEASH = Path(__file__).with_name("leash.py")
+_LOG_KEPT = 32 * 1024 * 1024
+_NO_SPACE = "No space left on device"
+
+
+class Child:
+    """A command that runs as a child of this process and cannot outlive it.
+
+    Its output is appended to `log`. It has a process group of its own, so that Ctrl-C in a terminal
+    reaches only the parent, which stops its children in the right order.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.command = tuple(command)
+        self.log = log
+        self._env = dict(env or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs, or has never been started."""
+        return self._process.poll() if self._process else None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it; call from a thread that lives as long as the child shall (see `infra.leash`)."""
+        if self.running:
+            raise StartFailed(f"{self.name} runs already (pid {self.pid})")
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.exists() and self.log.stat().st_size > _LOG_KEPT:
+            self.log.replace(self.log.with_suffix(".log.old"))
+        with self.log.open("ab") as output:
+            self._log_start = output.tell()
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | self._env,
+                start_new_session=True,
+            )
+
+    def tail(self, lines: int = 20) -> str:
+        """The last lines that this run wrote to its log."""
+        try:
+            with self.log.open("rb") as written:
+                end = written.seek(0, os.SEEK_END)
+                written.seek(max(self._log_start, end - 64 * 1024))
+                text = written.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def wait_until(self, ready: Callable[[], bool], timeout: float, every: float = 0.1) -> None:
+        """Block until `ready()`; `StartFailed` with the log's tail when it ends or takes longer."""
+        deadline = time.monotonic() + timeout
+        while not ready():
+            if not self.running:
+                raise self._failure(f"{self.name} ended with status {self.returncode} while starting")
+            if time.monotonic() > deadline:
+                raise self._failure(f"{self.name} did not answer within {timeout:.0f} s")
+            time.sleep(every)
+
+    def _failure(self, message: str) -> DiskFull | StartFailed:
+        tail = self.tail()
+        if _NO_SPACE in tail:
+            return DiskFull(f"the disk of {self.log.parent} is full: free some space and start again")
+        return StartFailed(f"{message}; see {self.log}", tail)
+
+    def terminate(self) -> None:
+        """Ask it to stop; does not wait."""
+        if self._process and self.running:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        if self._process and self.running:
+            self._process.kill()
+
+    def stop(self, grace: float = 15.0) -> None:
+        """Ask it to stop, wait, and kill it when it takes longer than `grace` seconds."""
+        if self._process is None:
+            return
+        self.terminate()
+        try:
+            self._process.wait(grace)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
