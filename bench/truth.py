@@ -4,7 +4,6 @@ Neither the product's decoder nor its arithmetic is used: fastavro with the sche
 .avsc, integers, and dictionaries.
 """
 
-import asyncio
 import io
 import json
 import math
@@ -59,17 +58,23 @@ async def recompute(bootstrap: str, topic: str, partitions: int) -> work.Windows
     """The windows of all that the topic holds."""
     found: defaultdict[tuple[str, int], Tally] = defaultdict(Tally)
     parts = [TopicPartition(topic, i) for i in range(partitions)]
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, max_partition_fetch_bytes=8 * 1024 * 1024)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=8 * 1024 * 1024,
+    )
     await consumer.start()
     try:
         consumer.assign(parts)
         ends = await consumer.end_offsets(parts)
-        await consumer.seek_to_beginning(*parts)
-        while any([await consumer.position(part) < ends[part] for part in parts]):
+        begins = await consumer.beginning_offsets(parts)
+        left = sum(ends.values()) - sum(begins.values())
+        while left > 0:
             fetched = await consumer.getmany(timeout_ms=1000, max_records=20_000)
             for records in fetched.values():
                 tally([record.value for record in records], found)
-                await asyncio.sleep(0)
+                left -= len(records)
     finally:
         await consumer.stop()
     return {

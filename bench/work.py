@@ -25,6 +25,7 @@ LOG_GAMMA = math.log(1.01 / 0.99)
 SCHEMA_FILE = Path(__file__).parent.parent / "schemas" / "request_event.avsc"
 
 REQUESTS, ERRORS, TOTAL_US, PROMPT_TOKENS, COMPLETION_TOKENS, SKETCH = range(6)
+FIGURES = ("requests", "errors", "total_us", "prompt_tokens", "completion_tokens")
 
 Window = list[Any]
 """[requests, errors, total_us, prompt_tokens, completion_tokens, {sketch key: count}]"""
@@ -101,10 +102,23 @@ def digest(file: Path) -> str:
 
 def differences(expected: Windows, found: Windows, most: int = 5) -> list[str]:
     """The first few differences, for a person to read; empty when there are none."""
-    told = []
-    for key in sorted(expected.keys() | found.keys()):
-        if expected.get(key) != found.get(key):
-            told.append(f"{key}: expected {expected.get(key)}, found {found.get(key)}")
-            if len(told) == most:
-                break
-    return told
+    wrong = [key for key in sorted(expected.keys() | found.keys()) if expected.get(key) != found.get(key)]
+    told = [_difference(key, expected.get(key), found.get(key)) for key in wrong[:most]]
+    return [*told, f"and {len(wrong) - most} more"] if len(wrong) > most else told
+
+
+def _difference(key: tuple[str, int], expected: Window | None, found: Window | None) -> str:
+    name = f"{key[0]}, minute {key[1] // MINUTE_US}"
+    if expected is None or found is None:
+        return f"{name}: {'missing' if found is None else 'unexpected'}"
+    figures = [
+        f"{figure} {found[i]} instead of {expected[i]}"
+        for i, figure in enumerate(FIGURES)
+        if found[i] != expected[i]
+    ]
+    buckets = [
+        f"sketch bucket {k} {found[SKETCH].get(k, 0)} instead of {expected[SKETCH].get(k, 0)}"
+        for k in sorted(expected[SKETCH].keys() | found[SKETCH].keys())
+        if expected[SKETCH].get(k) != found[SKETCH].get(k)
+    ]
+    return f"{name}: {', '.join(figures + buckets[:3])}"

@@ -1,4 +1,4 @@
-"""What a contender is told, and what it reports: one line of JSON, its last on standard output.
+"""What a contender is told, and what it reports: one line of JSON, printed and left in its scratch directory.
 
 Imported in the product's environment and in the peers': standard library only.
 """
@@ -32,6 +32,10 @@ class Course:
     def windows_file(self) -> Path:
         return self.scratch / "windows.jsonl"
 
+    @property
+    def result_file(self) -> Path:
+        return self.scratch / "result.json"
+
 
 @dataclass(frozen=True)
 class Result:
@@ -63,6 +67,7 @@ class Clock:
         self._born = time.perf_counter()
         self._started = 0.0
         self._stopped = 0.0
+        self.peak_rss_mb = 0.0
 
     def start(self) -> None:
         self._started = time.perf_counter()
@@ -73,6 +78,7 @@ class Clock:
 
     def stop(self) -> None:
         self._stopped = time.perf_counter()
+        self.peak_rss_mb = peak_rss_mb()  # what comes after is no part of the work
 
     @property
     def seconds(self) -> float:
@@ -95,19 +101,23 @@ def peak_rss_mb() -> float:
 
 
 def hand_in(course: Course, clock: Clock, windows: work.Windows) -> None:
-    rss_mb = peak_rss_mb()  # before the windows are written, which is no part of the work
+    """Write the windows for the judge, and report."""
     work.write(windows, course.windows_file)
     report(
+        course,
         Result(
             events=work.requests_in(windows),
             seconds=clock.seconds,
             startup_seconds=clock.startup_seconds,
-            rss_mb=rss_mb,
+            rss_mb=clock.peak_rss_mb,
             windows=len(windows),
             digest=work.digest(course.windows_file),
-        )
+        ),
     )
 
 
-def report(result: Result) -> None:
-    print(json.dumps(asdict(result)), flush=True)
+def report(course: Course, result: Result) -> None:
+    """A file besides the line: frameworks write to standard output too."""
+    line = json.dumps(asdict(result))
+    course.result_file.write_text(line)
+    print(line, flush=True)

@@ -1,0 +1,45 @@
+"""The product's rollup on equal work: its worker, transport, state and changelog, counting one grouping.
+
+The plan is narrowed to the space, the minute, the five figures and the one sketch. Reading stays as it
+is in production: every column is decoded and checked, and every request is priced.
+"""
+
+import asyncio
+from dataclasses import replace
+
+from bench.contenders import product
+from bench.contenders.race import Clock, course, hand_in
+from infra.settings import WindowSettings, WorkerSettings
+from streams import app
+from streams.windows import block, measures
+from streams.windows.measures import Grouping
+from streams.windows.panes import MINUTE, Pane, micros
+from streams.windows.partition import Plan
+
+BY_SPACE = Grouping(
+    "bench",
+    ("space_id",),
+    sums=("requests", "errors", "prompt_tokens", "completion_tokens"),
+    latencies=("total_us",),
+)
+
+
+def worker() -> app.Worker:
+    """The rollup worker with the narrowed plan."""
+    measures.GROUPINGS[BY_SPACE.name] = BY_SPACE
+    block.ROW_SCHEMAS[BY_SPACE.name] = block.row_schema(BY_SPACE)
+    windows = WindowSettings()
+    minute = Pane("1m", micros(windows.keep_minutes), MINUTE)
+    plan = Plan(((BY_SPACE, minute),), micros(windows.lateness))
+    return replace(app.rollup(windows, WorkerSettings()), plan=plan)
+
+
+def main() -> None:
+    clock = Clock()
+    told = course()
+    product.run(replace(worker(), name=f"rollup-{told.run}"), told, clock)
+    hand_in(told, clock, asyncio.run(product.published(told, BY_SPACE.name)))
+
+
+if __name__ == "__main__":
+    main()
