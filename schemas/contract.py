@@ -13,6 +13,8 @@ from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 from schemas.errors import UnknownRecordError, UnsupportedSchemaError
 
 _HOME = Path(__file__).parent
+HISTORY = _HOME / "history"
+"""`<record>/<version>.avsc`: what was published, version by version."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,7 @@ def history(name: str) -> tuple[Schema, ...]:
     """Every version that was ever published, oldest first; the last is today's."""
     if name not in names():
         raise UnknownRecordError(f"no record is called {name}; there are {', '.join(names())}")
-    paths = sorted((_HOME / "history" / name).glob("*.avsc"), key=lambda path: int(path.stem))
+    paths = sorted((HISTORY / name).glob("*.avsc"), key=lambda path: int(path.stem))
     return tuple(Schema.of(json.loads(path.read_text("utf-8"))) for path in paths)
 
 

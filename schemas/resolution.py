@@ -105,6 +105,9 @@ class Resolution:
 
 def field_types(schema: Schema) -> dict[str, FieldType]:
     """The fields' types by name, in order. Raises UnsupportedSchemaError."""
+    reserved = [name for name in schema.fields if name.startswith("_")]
+    if reserved:
+        raise UnsupportedSchemaError(f"{reserved[0]}: names with a leading _ are the readers' own")
     return {name: FieldType.of(name, field["type"]) for name, field in schema.fields.items()}
 
 
