@@ -1,0 +1,1 @@
+"""Health by progress: committed offsets against ends, over time."""

@@ -1,0 +1,129 @@
+"""What Kafka knows of the groups and topics, looked up again and again."""
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from api.health.progress import LIVE_STATE, Follower, Offsets, Progress, Sighting
+from api.live.live import Live
+from api.live.reader import Reader
+from api.times import Clock
+from schemas.topics import DEAD_LETTERS, REQUESTS
+
+_log = logging.getLogger(__name__)
+
+Bounds = dict[TopicPartition, tuple[int, int]]
+"""First and end offset of each partition."""
+
+
+class Probe:
+    """Observes every follower each `interval` seconds, and tells the live state about the source partitions.
+
+    Kafka may come and go: `failure` says why the last look failed, None when it succeeded.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        progress: Progress,
+        live: Live,
+        reader: Reader,
+        clock: Clock,
+        *,
+        interval: float = 1.0,
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._progress = progress
+        self._live = live
+        self._reader = reader
+        self._clock = clock
+        self._interval = interval
+        self.failure: str | None = "Kafka has not been looked at yet"
+        self.dead_letters: int | None = None
+        """How many dead letters there have ever been; None while unknown."""
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            try:
+                await self._look_on()
+            except (KafkaError, OSError, TimeoutError) as error:
+                self.failure = f"Kafka at {self._bootstrap} does not answer ({type(error).__name__}: {error})"
+                _log.warning("%s", self.failure)
+            await asyncio.sleep(self._interval)
+
+    async def _look_on(self) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=5_000)
+            consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap, request_timeout_ms=5_000)
+            stack.push_async_callback(admin.close)
+            await admin.start()
+            stack.push_async_callback(consumer.stop)
+            await consumer.start()
+            while True:
+                await self._look(admin, consumer)
+                self.failure = None
+                await asyncio.sleep(self._interval)
+
+    async def _look(self, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> None:
+        followers = self._progress.followers
+        bounds = await _bounds(consumer, {f.topic for f in followers} | {REQUESTS.name, DEAD_LETTERS.name})
+        source = {tp.partition: end for tp, (_, end) in bounds.items() if tp.topic == REQUESTS.name}
+        if source:
+            empty = frozenset(partition for partition, end in source.items() if not end)
+            await self._live.observe_partitions(len(source), empty)
+        dead = [end for tp, (_, end) in bounds.items() if tp.topic == DEAD_LETTERS.name]
+        self.dead_letters = sum(dead) if dead else None
+        for follower in LIVE_STATE:
+            read = Sighting(1, _partitions(follower.topic, bounds, self._reader.positions))
+            self._progress.observe(follower, read, self._clock())
+        groups = [follower for follower in followers if follower not in LIVE_STATE]
+        members = await _members(admin, {f.group for f in groups})
+        for follower in groups:
+            sighting = await _sighting(admin, follower, bounds, members[follower.group])
+            self._progress.observe(follower, sighting, self._clock())
+
+
+async def _bounds(consumer: AIOKafkaConsumer, topics: Iterable[str]) -> Bounds:
+    known = await consumer.topics()
+    places = [
+        TopicPartition(topic, partition)
+        for topic in sorted(set(topics) & known)
+        for partition in sorted(consumer.partitions_for_topic(topic) or ())
+    ]
+    if not places:
+        return {}
+    begins = await consumer.beginning_offsets(places)
+    ends = await consumer.end_offsets(places)
+    return {place: (begins[place], ends[place]) for place in places}
+
+
+async def _members(admin: AIOKafkaAdminClient, groups: Iterable[str]) -> dict[str, int]:
+    members: dict[str, int] = defaultdict(int)
+    for response in await admin.describe_consumer_groups(sorted(groups)):
+        for _error, group, _state, _type, _protocol, present, *_ in response.groups:
+            members[group] = len(present)
+    return members
+
+
+async def _sighting(admin: AIOKafkaAdminClient, follower: Follower, bounds: Bounds, members: int) -> Sighting:
+    places = [place for place in bounds if place.topic == follower.topic]
+    if not places:
+        return Sighting(members, {})
+    stored = await admin.list_consumer_group_offsets(follower.group, partitions=places)
+    committed = {place: found.offset for place, found in stored.items() if found.offset >= 0}
+    return Sighting(members, _partitions(follower.topic, bounds, committed))
+
+
+def _partitions(topic: str, bounds: Bounds, committed: Mapping[TopicPartition, int]) -> dict[int, Offsets]:
+    return {
+        place.partition: Offsets(committed.get(place), *limits)
+        for place, limits in bounds.items()
+        if place.topic == topic
+    }

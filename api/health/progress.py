@@ -1,0 +1,118 @@
+"""Whether each part gets on with its work, pure: what was observed, and when, in; verdicts out."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.topics import DEAD_LETTERS, REQUESTS, SAMPLES, SPANS, USAGE, WINDOWS
+from streams.windows.panes import SECOND, Micros
+
+PATIENCE: Final[Micros] = 30 * SECOND
+"""How long a part may stand still with work waiting."""
+
+
+@dataclass(frozen=True)
+class Follower:
+    """A consumer group, the topic that it works off, and the part of Chatgauge that it belongs to."""
+
+    part: str
+    group: str
+    topic: str
+
+
+LIVE_STATE: Final = tuple(Follower("api", "live-state", topic.name) for topic in (WINDOWS, USAGE))
+"""The API's own reading. It has no consumer group; its positions count as commits."""
+
+FOLLOWERS: Final = (
+    Follower("rollup", "chatgauge-rollup", REQUESTS.name),
+    Follower("usage", "chatgauge-usage", REQUESTS.name),
+    *(
+        Follower("sink", f"chatgauge-sink-{topic.name}", topic.name)
+        for topic in (REQUESTS, SPANS, SAMPLES, WINDOWS, USAGE, DEAD_LETTERS)
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """A partition as a group sees it. `committed` is None when the group has never committed there."""
+
+    committed: int | None
+    begin: int
+    end: int
+
+    @property
+    def lag(self) -> int:
+        """Records that wait. Without a commit, all that are there."""
+        return max(0, self.end - max(self.committed or 0, self.begin))
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A group at one moment: its members, and its topic's partitions."""
+
+    members: int
+    partitions: Mapping[int, Offsets]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a follower does, in words when it does badly."""
+
+    follower: Follower
+    ok: bool
+    lag: int
+    detail: str
+    stuck: tuple[int, ...] = ()
+    """Partitions that do not advance."""
+
+
+class Progress:
+    """What was last seen of each follower, and how long each partition has stood still with work waiting."""
+
+    def __init__(self, followers: Iterable[Follower] = FOLLOWERS + LIVE_STATE) -> None:
+        self.followers = tuple(followers)
+        self._seen: dict[Follower, Sighting] = {}
+        self._waiting_since: dict[tuple[Follower, int], tuple[int | None, Micros]] = {}
+
+    def observe(self, follower: Follower, sighting: Sighting, now: Micros) -> None:
+        """Take what was seen at `now`."""
+        self._seen[follower] = sighting
+        for partition, offsets in sighting.partitions.items():
+            place = (follower, partition)
+            waited = self._waiting_since.get(place)
+            if not offsets.lag:
+                self._waiting_since.pop(place, None)
+            elif waited is None or waited[0] != offsets.committed:
+                self._waiting_since[place] = (offsets.committed, now)
+
+    def sightings(self) -> dict[Follower, Sighting]:
+        """The latest of each follower."""
+        return dict(self._seen)
+
+    def judge(self, now: Micros) -> list[Verdict]:
+        """A verdict on each follower."""
+        return [self._judge(follower, now) for follower in self.followers]
+
+    def _judge(self, follower: Follower, now: Micros) -> Verdict:
+        seen = self._seen.get(follower)
+        if seen is None or not seen.partitions:
+            return Verdict(follower, False, 0, f"awaiting the topic {follower.topic}")
+        lag = sum(offsets.lag for offsets in seen.partitions.values())
+        if not any(offsets.end for offsets in seen.partitions.values()):
+            return Verdict(follower, True, 0, "no events yet")
+        if not seen.members:
+            return Verdict(
+                follower, False, lag, f"{follower.part} is not running: {follower.group} has no member"
+            )
+        stuck = tuple(sorted(p for p in seen.partitions if self._stands(follower, p, now)))
+        if stuck:
+            where = ", ".join(f"{p} ({seen.partitions[p].lag:,} waiting)" for p in stuck)
+            stands = f"{follower.part} has not advanced for {PATIENCE // SECOND} s"
+            detail = f"{stands} in {follower.topic}, partition {where}"
+            return Verdict(follower, False, lag, detail, stuck)
+        return Verdict(follower, True, lag, f"{lag:,} waiting" if lag else "up to date")
+
+    def _stands(self, follower: Follower, partition: int, now: Micros) -> bool:
+        waited = self._waiting_since.get((follower, partition))
+        return waited is not None and now - waited[1] >= PATIENCE

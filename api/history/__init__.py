@@ -1,0 +1,1 @@
+"""History: windows in ClickHouse, as series over time."""

@@ -1,0 +1,194 @@
+"""What can be asked of history, pure: kinds of figures, their aggregations, units, and steps of time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from enum import StrEnum
+from itertools import pairwise
+from typing import Final
+
+from api.errors import BadParameterError
+from api.live.state import Include
+from api.times import to_time
+from streams.windows.measures import GROUPINGS, Grouping
+from streams.windows.panes import DAY, HOUR, MINUTE, Micros, micros_of
+
+MAX_STEPS: Final = 1_500
+"""Most points of a series: a day in minutes, or four years in days."""
+
+
+class Kind(StrEnum):
+    """What a series shows."""
+
+    REQUESTS = "requests"
+    LATENCY = "latency"
+    TOKENS = "tokens"
+    COST = "cost"
+    ERRORS = "errors"
+    CACHE = "cache"
+
+
+class Aggregation(StrEnum):
+    """How the requests of a step become one figure."""
+
+    SUM = "sum"
+    RATE = "rate"
+    AVG = "avg"
+    P50 = "p50"
+    P95 = "p95"
+    P99 = "p99"
+    MIN = "min"
+    MAX = "max"
+    RATIO = "ratio"
+
+
+class Step(StrEnum):
+    """The distance of two points."""
+
+    MINUTE = "1m"
+    FIVE_MINUTES = "5m"
+    HOUR = "1h"
+    DAY = "1d"
+
+
+_LENGTHS: Final = {Step.MINUTE: MINUTE, Step.FIVE_MINUTES: 5 * MINUTE, Step.HOUR: HOUR, Step.DAY: DAY}
+
+_A: Final = Aggregation
+UNITS: Final[dict[Kind, dict[Aggregation, str]]] = {
+    Kind.REQUESTS: {_A.SUM: "requests", _A.RATE: "requests/s"},
+    Kind.LATENCY: dict.fromkeys((_A.P95, _A.AVG, _A.P50, _A.P99, _A.MIN, _A.MAX), "ms"),
+    Kind.TOKENS: {_A.SUM: "tokens", _A.RATE: "tokens/s", _A.AVG: "tokens/request"},
+    Kind.COST: {_A.SUM: "USD", _A.RATE: "USD/s", _A.AVG: "USD/request"},
+    Kind.ERRORS: {_A.SUM: "errors", _A.RATE: "errors/s", _A.RATIO: "errors/requests"},
+    Kind.CACHE: {_A.RATIO: "cache hits/requests", _A.SUM: "cache hits", _A.RATE: "cache hits/s"},
+}
+"""The aggregations of each kind, the default first, and their units."""
+
+MEASURES: Final[dict[Kind, tuple[str, ...]]] = {
+    Kind.LATENCY: ("total", "context", "model", "first_token"),
+    Kind.TOKENS: ("total", "prompt", "cached", "completion", "reasoning"),
+}
+"""What `measure` may name, the default first."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A series that was asked for, checked, its bounds moved outwards to whole steps."""
+
+    kind: Kind
+    aggregation: Aggregation
+    measure: str | None
+    grouping: Grouping
+    key: tuple[str, ...]
+    include: Include
+    step: Step
+    zone: tzinfo
+    start: Micros
+    end: Micros
+    limit: int
+
+    @property
+    def unit(self) -> str:
+        """The figures' unit."""
+        return UNITS[self.kind][self.aggregation]
+
+    @property
+    def pane(self) -> str:
+        """Which panes it is answered from: days where the grouping has them."""
+        return "1d" if self.step is Step.DAY and self.grouping.name in ("space", "user") else "1m"
+
+    def steps(self) -> list[tuple[Micros, Micros]]:
+        """(start, end) of each step. A day may have 23 or 25 hours."""
+        bounds = [self.start]
+        while bounds[-1] < self.end:
+            bounds.append(_next(bounds[-1], self.step, self.zone))
+        return list(pairwise(bounds))
+
+
+def ask(
+    *,
+    kind: Kind,
+    aggregation: Aggregation | None,
+    measure: str | None,
+    grouping: str,
+    key: Sequence[str],
+    include: Include,
+    step: Step,
+    zone: tzinfo,
+    start: Micros,
+    end: Micros,
+    limit: int,
+) -> Question:
+    """A checked question. Raises BadParameterError, which names the parameter and says what would do."""
+    group = GROUPINGS[grouping]
+    if kind is Kind.LATENCY and not group.latencies:
+        raise BadParameterError("No latencies are kept by user: use another grouping.", where="grouping")
+    check_key(group, key)
+    chosen = aggregation or next(iter(UNITS[kind]))
+    if chosen not in UNITS[kind]:
+        allowed = ", ".join(UNITS[kind])
+        raise BadParameterError(
+            f"{kind} can't be shown as {chosen}: use one of {allowed}.", where="aggregation"
+        )
+    measures = MEASURES.get(kind, ())
+    if measure is not None and measure not in measures:
+        allowed = f"use one of {', '.join(measures)}" if measures else "leave it out"
+        raise BadParameterError(f"{kind} has no measure {measure!r}: {allowed}.", where="measure")
+    if start >= end:
+        raise BadParameterError(
+            f"start ({to_time(start).isoformat()}) must lie before end ({to_time(end).isoformat()}).",
+            where="start",
+        )
+    _check_length(start, end, step)
+    first = _floor(start, step, zone)
+    last = _floor(end, step, zone)
+    return Question(
+        kind,
+        chosen,
+        measure or (measures[0] if measures else None),
+        group,
+        tuple(key),
+        include,
+        step,
+        zone,
+        first,
+        last if last == end else _next(last, step, zone),
+        limit,
+    )
+
+
+def check_key(grouping: Grouping, key: Sequence[str]) -> None:
+    """Raises BadParameterError when there are more values than the grouping has key fields."""
+    if len(key) > len(grouping.keys):
+        fields = f"takes {', '.join(grouping.keys)}, in this order" if grouping.keys else "takes no key"
+        raise BadParameterError(
+            f"The grouping {grouping.name} {fields}; {len(key)} values were given.", where="key"
+        )
+
+
+def _check_length(start: Micros, end: Micros, step: Step) -> None:
+    steps = (end - start) / _LENGTHS[step]
+    if steps <= MAX_STEPS:
+        return
+    coarser = next((s for s in Step if (end - start) / _LENGTHS[s] <= MAX_STEPS), None)
+    advice = f"use step={coarser}, or a shorter range" if coarser else "use a shorter range"
+    raise BadParameterError(
+        f"That would be {steps:,.0f} points of {step}; at most {MAX_STEPS:,} are answered: {advice}.",
+        where="step",
+    )
+
+
+def _floor(time: Micros, step: Step, zone: tzinfo) -> Micros:
+    if step is not Step.DAY:
+        return time - time % _LENGTHS[step]
+    return micros_of(_midnight(to_time(time).astimezone(zone)))
+
+
+def _next(start: Micros, step: Step, zone: tzinfo) -> Micros:
+    if step is not Step.DAY:
+        return start + _LENGTHS[step]
+    return micros_of(_midnight(to_time(start).astimezone(zone) + timedelta(days=1)))
+
+
+def _midnight(local: datetime) -> datetime:
+    return local.replace(hour=0, minute=0, second=0, microsecond=0)

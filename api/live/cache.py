@@ -1,0 +1,78 @@
+"""Merged rows of spans of time, kept until a block inside changes.
+
+Panes are merged in a tree (1 s into 10 s into 1 min; 1 min into 10 min into 1 h), so that a long
+window is put together from a few nodes, of which only those with a changed block are merged anew.
+"""
+
+from collections import OrderedDict
+from typing import Final, NamedTuple
+
+import pyarrow as pa
+
+from streams.windows.panes import HOUR, MINUTE, SECOND, Micros
+
+LEVELS: Final = {"1s": (SECOND, 10 * SECOND, MINUTE), "1m": (MINUTE, 10 * MINUTE, HOUR)}
+"""Per pane the lengths of a tree's nodes, ascending; each divides the next."""
+
+_OVERHEAD: Final = 1_024
+"""Bytes that an entry takes beside its rows; it bounds the number of empty ones too."""
+
+
+class Node(NamedTuple):
+    """A span of time of one grouping."""
+
+    pane: str
+    length: Micros
+    start: Micros
+    grouping: str
+    imported: bool
+
+
+class MergeCache:
+    """Merged rows by node, least recently used out first."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._merged: OrderedDict[Node, pa.Table] = OrderedDict()
+        self._bytes = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return self._bytes
+
+    def get(self, node: Node) -> pa.Table | None:
+        """The node's rows, or None when they must be merged."""
+        merged = self._merged.get(node)
+        if merged is not None:
+            self._merged.move_to_end(node)
+        return merged
+
+    def put(self, node: Node, merged: pa.Table) -> None:
+        """Keep the node's rows."""
+        self._drop(node)
+        self._merged[node] = merged
+        self._bytes += merged.nbytes + _OVERHEAD
+        while self._bytes > self._max_bytes:
+            _, oldest = self._merged.popitem(last=False)
+            self._bytes -= oldest.nbytes + _OVERHEAD
+
+    def changed(self, pane: str, start: Micros, grouping: str, imported: bool) -> None:
+        """A block of this pane has changed: forget every node above it."""
+        for length in LEVELS[pane]:
+            self._drop(Node(pane, length, start - start % length, grouping, imported))
+
+    def _drop(self, node: Node) -> None:
+        merged = self._merged.pop(node, None)
+        if merged is not None:
+            self._bytes -= merged.nbytes + _OVERHEAD
+
+
+def cover(pane: str, start: Micros, end: Micros) -> list[tuple[Micros, Micros]]:
+    """(start, length) of the fewest nodes that make up [start, end); both bounds are aligned to the pane."""
+    nodes = []
+    while start < end:
+        length = next(span for span in reversed(LEVELS[pane]) if start % span == 0 and start + span <= end)
+        nodes.append((start, length))
+        start += length
+    return nodes

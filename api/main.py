@@ -1,0 +1,134 @@
+"""The API as a process."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Final
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import disable_created_metrics
+
+from api.app import create_app
+from api.health.probe import Probe
+from api.health.progress import Progress
+from api.health.readiness import Health
+from api.history.store import History
+from api.live.live import Live
+from api.live.reader import Reader
+from api.live.state import Limits, LiveState
+from api.metrics import ApiMetrics, Scrape
+from api.times import Clock, system_clock
+from infra.settings import ApiSettings, ClickHouseSettings, KafkaSettings, WindowSettings
+
+_GRACE: Final = 5
+"""Seconds that answers in flight get when the process is told to stop."""
+
+
+def run(
+    api: ApiSettings | None = None,
+    kafka: KafkaSettings | None = None,
+    clickhouse: ClickHouseSettings | None = None,
+    windows: WindowSettings | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then return. Settings default to the environment's.
+
+    Raises SystemExit when the port can't be had.
+    """
+    api = api or ApiSettings()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # aiokafka warns of every lost connection, many times; what matters is in /health/ready.
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    app = build(
+        api, kafka or KafkaSettings(), clickhouse or ClickHouseSettings(), windows or WindowSettings()
+    )
+    config = uvicorn.Config(
+        app,
+        host=api.host,
+        port=api.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    # uvicorn raises the signal again once it has stopped; by then there is nothing left to do.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        raise SystemExit(
+            f"The API could not listen on {api.host}:{api.port}: is the port taken? Set CHATGAUGE_API_PORT."
+        )
+
+
+def build(
+    api: ApiSettings,
+    kafka: KafkaSettings,
+    clickhouse: ClickHouseSettings,
+    windows: WindowSettings,
+    *,
+    limits: Limits | None = None,
+    clock: Clock = system_clock,
+) -> FastAPI:
+    """The application with everything that it works on."""
+    limits = limits or Limits()
+    live = Live(LiveState(limits))
+    history = History(clickhouse)
+    metrics = ApiMetrics()
+    progress = Progress()
+    reader = Reader(kafka.bootstrap, live, clock, limits)
+    probe = Probe(kafka.bootstrap, progress, live, reader, clock)
+    client = httpx.AsyncClient(trust_env=False)
+    scrape = Scrape(
+        metrics,
+        api.parts,
+        client=client,
+        live=live,
+        reader=reader,
+        progress=progress,
+        probe=probe,
+        clock=clock,
+    )
+
+    @contextlib.asynccontextmanager
+    async def background() -> AsyncIterator[None]:
+        async with live, history, client, _running(reader.run(), probe.run()):
+            yield
+
+    return create_app(
+        live=live,
+        history=history,
+        health_checks=Health(probe, progress, reader, live, history, clock),
+        scrape=scrape,
+        metrics=metrics,
+        background=background,
+        hosts=(api.host, *api.hosts),
+        zone=windows.timezone,
+        clock=clock,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs coroutines that never end. One that fails after all takes the process with it."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    for task in tasks:
+        task.add_done_callback(_stop_on_failure)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _stop_on_failure(task: asyncio.Task[None]) -> None:
+    if task.cancelled() or task.exception() is None:
+        return
+    logging.getLogger(__name__).critical("a background task failed", exc_info=task.exception())
+    signal.raise_signal(signal.SIGTERM)

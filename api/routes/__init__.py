@@ -1,0 +1,1 @@
+"""What can be asked over HTTP: one router per subject, made from what it needs."""

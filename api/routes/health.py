@@ -1,0 +1,63 @@
+"""`GET /health/live`, `/health/ready` and `/metrics`: for those who run it."""
+
+from fastapi import APIRouter, Response
+
+from api.health.readiness import Health
+from api.metrics import Scrape
+from api.models.health import READY_EXAMPLE, Alive, Readiness
+from api.times import Clock
+
+_EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def router(health: Health, scrape: Scrape, clock: Clock) -> APIRouter:
+    """The routes, over this health."""
+    routes = APIRouter(tags=["operations"])
+    started = clock()
+
+    @routes.get("/health/live", summary="Whether the process is up")
+    async def live() -> Alive:
+        """Answers as long as the process does. It looks at nothing else."""
+        return Alive(uptime_s=(clock() - started) / 1e6)
+
+    @routes.get(
+        "/health/ready",
+        summary="Whether every part gets on with its work",
+        responses={
+            200: {"content": {"application/json": {"example": READY_EXAMPLE}}},
+            503: {"model": Readiness, "description": "Something is not well, or not there yet."},
+        },
+    )
+    async def ready(response: Response) -> Readiness:
+        """Looks at Kafka, ClickHouse, the live state, and at the progress of every consumer group.
+
+        A group with work waiting that has not advanced for 30 s, or that has no member though there
+        are events, is not well. A system without events is.
+        """
+        answer = await health.ready()
+        response.status_code = 200 if answer.status == "ready" else 503
+        return answer
+
+    @routes.get(
+        "/metrics",
+        summary="Prometheus metrics of every part",
+        response_class=Response,
+        responses={
+            200: {
+                "content": {
+                    "text/plain": {
+                        "schema": {"type": "string"},
+                        "example": "# HELP chatgauge_part_up Whether a part serves its metrics.\n"
+                        "# TYPE chatgauge_part_up gauge\n"
+                        'chatgauge_part_up{part="rollup"} 1.0\n',
+                    }
+                },
+                "description": "Text exposition. The label `part` says which part a series comes from.",
+            }
+        },
+    )
+    async def metrics() -> Response:
+        """The API's own metrics, lag per consumer group, and what the other parts report."""
+        return Response(await scrape.text(), media_type=_EXPOSITION)
+
+    return routes
