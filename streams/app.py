@@ -28,6 +28,12 @@ from streams.windows.partition import Plan
 log = logging.getLogger(__name__)
 
 _LARGEST_FETCH = 16 * 1024 * 1024
+_RAW: dict[str, Any] = {
+    "key_type": bytes,
+    "value_type": bytes,
+    "key_serializer": "raw",
+    "value_serializer": "raw",
+}
 _FAILED = 70
 """Exit status of a worker that could not go on (EX_SOFTWARE)."""
 
@@ -98,15 +104,18 @@ def build(
         key_type=bytes,
         value_type=bytes,
         partitions=kafka.partitions,
-        changelog_topic=app.topic(worker.table.name, key_type=bytes, value_type=bytes, acks=False),
+        changelog_topic=app.topic(worker.table.name, acks=False, **_RAW),
     )
-    closed = app.topic(topics.CLOSED.name, key_type=bytes, value_type=bytes, acks=False)
+    closed = app.topic(topics.CLOSED.name, acks=False, **_RAW)
     counting = Counting(
         app, cast("faust.Table[bytes, bytes]", table), closed, worker.plan, RequestReader(registry)
     )
 
     async def restore() -> None:
-        counting.restore()
+        try:
+            counting.restore()
+        except Exception:
+            _give_up()
 
     table.on_recover(restore)
 

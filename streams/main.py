@@ -20,4 +20,4 @@ def run(kind: str, metrics_port: int) -> None:
     app = build(worker, KafkaSettings(), steps, registry_of(RegistrySettings()))
     if metrics_port:
         start_http_server(metrics_port, addr="127.0.0.1")
-    faust.Worker(app, loglevel="WARN", redirect_stdouts=False).execute_from_commandline()
+    faust.Worker(app, loglevel="WARN", redirect_stdouts=False, quiet=True).execute_from_commandline()

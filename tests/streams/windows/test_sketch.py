@@ -54,7 +54,7 @@ def test_clickhouse_reads_our_state_as_its_own(clickhouse_engine) -> None:  # ty
     levels = (0.0, 0.25, 0.5, 0.95, 0.99, 1.0)
     of_state = clickhouse_engine.query(
         f"SELECT quantilesDDMerge(0.01, {', '.join(map(str, levels))})(CAST(unhex('{state}'), "
-        f"'AggregateFunction(quantilesDD(0.01, {', '.join(map(str, levels))}), Float64)')) FORMAT TabSeparated"
+        f"'AggregateFunction(quantilesDD(0.01, {', '.join(map(str, levels))}), Float64)')) FORMAT TSV"
     )
     of_values = clickhouse_engine.query(
         f"SELECT quantilesDD(0.01, {', '.join(map(str, levels))})(v) "
