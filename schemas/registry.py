@@ -129,8 +129,10 @@ class SchemaRegistry:
                     headers={"Content-Type": _MEDIA_TYPE},
                 )
                 if response.is_success:
-                    answer: dict[str, Any] = response.json()
-                    return answer
+                    answer = response.json()
+                    if isinstance(answer, dict):
+                        return answer
+                    raise ValueError(f"answered {response.text[:200]}")
                 trouble = f"{response.status_code} {_message(response)}"
                 if response.status_code < 500 and response.status_code not in (401, 403, 408, 429):
                     raise RegistryRejectedError(trouble)
