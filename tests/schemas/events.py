@@ -1,12 +1,14 @@
 """Events to test with."""
 
 import io
+import random
 from collections.abc import Mapping
 from typing import Any
 
 import fastavro
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from schemas import contract, wire
 from schemas.contract import Schema
@@ -73,3 +75,29 @@ def long(number: int) -> bytes:
         rest >>= 7
     out.append(rest)
     return bytes(out)
+
+
+def rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """As fastavro would give them, with instants in microseconds."""
+    instants = pl.col(pl.Datetime("us", "UTC")).to_physical()
+    return frame.drop("_offset").with_columns(instants, pl.col(pl.Enum).cast(pl.String)).to_dicts()
+
+
+def mutated(original: bytes, chance: random.Random) -> bytes:
+    """The value with its body cut, extended, garbled, or one bit of it flipped."""
+    octets = bytearray(original)
+    at = chance.randrange(wire.SINGLE_OBJECT_SIZE, len(octets))
+    match chance.randrange(6):
+        case 0:
+            del octets[at:]
+        case 1:
+            octets += chance.randbytes(chance.randrange(1, 30))
+        case 2:
+            octets[at] ^= 1 << chance.randrange(8)
+        case 3:
+            octets[at] = chance.randrange(256)
+        case 4:
+            octets[at : at + chance.randrange(12)] = chance.randbytes(chance.randrange(12))
+        case _:
+            octets[wire.SINGLE_OBJECT_SIZE :] = chance.randbytes(chance.randrange(200))
+    return bytes(octets)
