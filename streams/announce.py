@@ -10,7 +10,6 @@ import pyarrow as pa
 from schemas.codec import Codec
 from schemas.contract import schema
 from streams.windows.block import pack_rows
-from streams.windows.measures import GROUPINGS
 from streams.windows.panes import Micros
 from streams.windows.partition import ClosedRows
 
@@ -26,10 +25,10 @@ def shares(
     closed: ClosedRows, table: str, partition: int, partitions: int, watermark: Micros, offset: int
 ) -> Iterator[tuple[int, bytes, bytes]]:
     """A closed pane's rows, as messages (partition, key, value) to `chat.closed`."""
-    keys = GROUPINGS[closed.grouping].keys
-    columns = [closed.rows[name].to_pylist() for name in keys]
+    grouping = closed.grouping.name
+    columns = [closed.rows[name].to_pylist() for name in closed.grouping.keys]
     groups: Iterable[tuple[str, ...]] = zip(*columns, strict=True) if columns else [()] * closed.rows.num_rows
-    targets = np.array([target(closed.grouping, group, partitions) for group in groups], dtype=np.int64)
+    targets = np.array([target(grouping, group, partitions) for group in groups], dtype=np.int64)
     for to in np.unique(targets).tolist():
         share = closed.rows.filter(pa.array(targets == to)).combine_chunks()
         value = _CODEC.encode(
@@ -42,11 +41,11 @@ def shares(
                 "pane": closed.pane,
                 "pane_start": closed.pane_start,
                 "pane_end": closed.pane_end,
-                "grouping": closed.grouping,
+                "grouping": grouping,
                 "rows": pack_rows(share),
             }
         )
-        yield to, f"{closed.grouping}|{partition}".encode(), value
+        yield to, f"{grouping}|{partition}".encode(), value
 
 
 def heartbeat(

@@ -134,7 +134,7 @@ class Counting:
         where = (self._name, windows.partition, partitions, windows.watermark, windows.offset)
         sent = []
         for closed in step.closed:
-            metrics.CLOSED.labels(self._name, closed.grouping).inc()
+            metrics.CLOSED.labels(self._name, closed.grouping.name).inc()
             for to, key, value in shares(closed, *where):
                 sent.append(await self._closed.send(key=key, value=value, partition=to))
         key, value = heartbeat(*where)

@@ -1,7 +1,7 @@
 """A window block: the envelope (`schemas/window_block.avsc`), its Kafka key, and its rows as Arrow."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final, NamedTuple
 
 import pyarrow as pa
@@ -58,6 +58,7 @@ class Block:
         return unpack_rows(self.packed_rows)
 
 
+@cache
 def row_schema(grouping: Grouping) -> pa.Schema:
     """The columns of a grouping's rows."""
     fields = [pa.field(key, pa.string(), nullable=False) for key in grouping.keys]

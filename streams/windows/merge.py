@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import polars as pl
 import pyarrow as pa
 
-from streams.windows.block import ROW_SCHEMAS
+from streams.windows.block import row_schema
 from streams.windows.measures import Grouping
 
 _ALL = "_all"
@@ -18,7 +18,7 @@ def merge(tables: Iterable[pa.Table], grouping: Grouping) -> pl.DataFrame:
     Sums and sketches are added, minima and maxima taken; a sketch's keys ascend. No rows merge into
     no row, also for the total.
     """
-    schema = ROW_SCHEMAS[grouping.name]
+    schema = row_schema(grouping)
     frame = pl.DataFrame(pa.concat_tables([schema.empty_table(), *tables]))
     keys = list(grouping.keys) or [_ALL]
     if not grouping.keys:

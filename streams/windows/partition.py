@@ -6,6 +6,7 @@ Pure but for `load`, which fetches a block that was written before: the clock is
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from heapq import heappop, heappush
 from typing import Final
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from streams.windows.aggregate import Events, Share, aggregate
 from streams.windows.block import Block, BlockKey
-from streams.windows.measures import GROUPINGS, Grouping
+from streams.windows.measures import Grouping
 from streams.windows.panes import HOUR, Micros, Pane
 from streams.windows.state import BlockState, restore
 
@@ -35,7 +36,12 @@ class Plan:
     keep_imported: Micros = HOUR
     """How long, by the clock, a block of imported events waits for more of them."""
 
-    @property
+    @cached_property
+    def groupings(self) -> dict[str, Grouping]:
+        """The groupings by name."""
+        return {grouping.name: grouping for grouping, _ in self.counted}
+
+    @cached_property
     def panes(self) -> dict[str, Pane]:
         """The panes by name."""
         return {pane.name: pane for _, pane in self.counted}
@@ -45,7 +51,7 @@ class Plan:
 class ClosedRows:
     """All rows of one grouping in a pane that has just closed in this partition."""
 
-    grouping: str
+    grouping: Grouping
     pane: str
     pane_start: Micros
     pane_end: Micros
@@ -91,7 +97,7 @@ class PartitionWindows:
             elif block.closed:
                 self._await_expiry(block.key, block.pane_end)
             else:
-                self._open[block.key] = restore(block, GROUPINGS[block.key.grouping])
+                self._open[block.key] = restore(block, self._plan.groupings[block.key.grouping])
 
     def count(self, frame: pl.DataFrame, through: int, now: Micros) -> Step:
         """Count a batch of finished requests, in the order of their offsets (column `_offset`).
@@ -226,9 +232,9 @@ def _unseen(
 
 def _closed_rows(closing: list[BlockState]) -> list[ClosedRows]:
     """The blocks' rows, the buckets of one grouping and pane put together."""
-    together: dict[tuple[str, str, Micros], list[BlockState]] = {}
+    together: dict[tuple[Grouping, str, Micros], list[BlockState]] = {}
     for state in closing:
-        together.setdefault((state.key.grouping, state.key.pane, state.key.pane_start), []).append(state)
+        together.setdefault((state.grouping, state.key.pane, state.key.pane_start), []).append(state)
     return [
         ClosedRows(*which, states[0].pane_end, pa.Table.from_batches([state.rows() for state in states]))
         for which, states in together.items()

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from streams.windows import sketch
 from streams.windows.aggregate import COUNT, MAX, MIN, NO_MAX, NO_MIN, SUM, Ints, Share
-from streams.windows.block import ROW_SCHEMAS, Block, BlockKey, pack_rows
+from streams.windows.block import Block, BlockKey, pack_rows, row_schema
 from streams.windows.measures import Grouping
 from streams.windows.panes import Micros
 
@@ -87,7 +87,7 @@ class BlockState:
 
     def rows(self) -> pa.RecordBatch:
         """The groups, in the columns of `block.row_schema`."""
-        schema = ROW_SCHEMAS[self.grouping.name]
+        schema = row_schema(self.grouping)
         if self._key_columns is None:
             columns = zip(*self._row_of, strict=True) if self.grouping.keys else ()
             self._key_columns = [pa.array(column, pa.string()) for column in columns]
