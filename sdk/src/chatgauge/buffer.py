@@ -85,6 +85,7 @@ class Buffer:
         self._failed = 0
         self._dropped = 0
         self._reported = 0
+        self._own = 0
         self._shut = False
         self._given_up = False
 
@@ -104,20 +105,21 @@ class Buffer:
     def admit(self, message: Message) -> None:
         """Put a message of the library's own under way, room or not."""
         with self._lock:
-            self._bytes += message.charge
+            self._own += 1
             lane = self.lanes[message.topic]
             lane.accepted += 1
             lane.under_way.append(message)
 
-    def settle(self, lane: Lane, *, charge: int, sent: int = 0, failed: int = 0) -> None:
-        """Events of the lane are done with and give `charge` bytes back."""
+    def settle(self, lane: Lane, *, charge: int, sent: int = 0, failed: int = 0, own: int = 0) -> None:
+        """Events of the lane are done with and give `charge` bytes back; `own` ones are not counted."""
         with self._lock:
             if self._given_up:
                 return
             self._bytes -= charge
             self._sent += sent
             self._failed += failed
-            lane.settled += sent + failed
+            self._own -= own
+            lane.settled += sent + failed + own
 
     def unreported_drops(self) -> int:
         """How many events were dropped since this was last asked."""
@@ -135,8 +137,9 @@ class Buffer:
         """Let go of what still waits; it counts as dropped. Returns how many events that were."""
         with self._lock:
             self._shut = True
-            left = 0 if self._given_up else sum(lane.waiting for lane in self.lanes.values())
+            left = self._waiting()
             self._given_up = True
+            self._own = 0
             self._dropped += left
             self._bytes = 0
             for lane in self.lanes.values():
@@ -148,9 +151,12 @@ class Buffer:
         """The counts, all of one moment."""
         with self._lock:
             return Stats(
-                queued=sum(lane.waiting for lane in self.lanes.values()),
+                queued=self._waiting(),
                 sent=self._sent,
                 failed=self._failed,
                 dropped=self._dropped,
                 buffered_bytes=self._bytes,
             )
+
+    def _waiting(self) -> int:
+        return sum(lane.waiting for lane in self.lanes.values()) - self._own

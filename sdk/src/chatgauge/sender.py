@@ -10,7 +10,7 @@ import logging
 import random
 import threading
 import time
-from collections import Counter
+from dataclasses import replace
 
 from chatgauge.buffer import Buffer, Lane
 from chatgauge.encoder import UNENCODABLE, Encoder
@@ -176,15 +176,18 @@ class Sender:
 
     def _settle(self, delivery: Delivery) -> None:
         unsent = {topic: [m for m in delivery.unsent if m.topic == topic] for topic in self._buffer.lanes}
-        sent = Counter(message.topic for message in delivery.sent)
-        refused = Counter(message.topic for message in delivery.refused)
-        charges: Counter[str] = Counter()
-        for message in (*delivery.sent, *delivery.refused):
-            charges[message.topic] += message.charge
         for topic, lane in self._buffer.lanes.items():
+            sent = [m for m in delivery.sent if m.topic == topic]
+            refused = [m for m in delivery.refused if m.topic == topic]
+            own = sum(message.own for message in (*sent, *refused))
             lane.under_way = unsent[topic]
-            if sent[topic] or refused[topic]:
-                self._buffer.settle(lane, charge=charges[topic], sent=sent[topic], failed=refused[topic])
+            self._buffer.settle(
+                lane,
+                charge=sum(message.charge for message in (*sent, *refused)),
+                sent=sum(not message.own for message in sent),
+                failed=sum(not message.own for message in refused),
+                own=own,
+            )
         for _ in delivery.refused:
             self._notices.count(REFUSED, delivery.reason)
         self._tell_progress()
@@ -205,7 +208,7 @@ class Sender:
         }
         message = self._encoder.message(SAMPLES, record, 0)
         if message is not None:
-            self._buffer.admit(message)
+            self._buffer.admit(replace(message, own=True))
 
 
 __all__ = ["BROKEN", "DROPPED", "REFUSED", "UNDELIVERABLE", "UNENCODABLE", "Sender"]

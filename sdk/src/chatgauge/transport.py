@@ -12,12 +12,13 @@ TOPICS = (REQUESTS, SPANS, SAMPLES)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Message:
-    """One encoded event. `charge` is what it holds of the buffer, in bytes."""
+    """One encoded event. `charge` is what it holds of the buffer, in bytes; `own` events are the library's."""
 
     topic: str
     key: bytes
     value: bytes
     charge: int = 0
+    own: bool = False
 
 
 @dataclass(slots=True)
