@@ -1,13 +1,13 @@
 """What can keep a local server from running, each said in one line with its remedy.
 
 LocalServerError
-├── JavaUnusable        no Java on this machine, or one that is too old
-├── JarsUnavailable     Kafka's jars are absent or could not be fetched
-├── PortTaken           another process listens on the port
-├── DiskFull            too little room for the data directory
-├── DirectoryInUse      another Chatgauge runs on the same data directory
-├── StartFailed         the process ended, or did not answer in time
-└── TopicsDiffer        a topic exists with other partitions than it must have
+├── JavaUnusableError        no Java on this machine, or one that is too old
+├── JarsUnavailableError     Kafka's jars are absent or could not be fetched
+├── PortTakenError           another process listens on the port
+├── DiskFullError            too little room for the data directory
+├── DirectoryInUseError      another Chatgauge runs on the same data directory
+├── StartFailedError         the process ended, or did not answer in time
+└── TopicsDifferError        a topic exists with other partitions than it must have
 """
 
 
@@ -15,27 +15,27 @@ class LocalServerError(Exception):
     """The message is one line for a person: what is wrong and what to do."""
 
 
-class JavaUnusable(LocalServerError):
+class JavaUnusableError(LocalServerError):
     pass
 
 
-class JarsUnavailable(LocalServerError):
+class JarsUnavailableError(LocalServerError):
     pass
 
 
-class PortTaken(LocalServerError):
+class PortTakenError(LocalServerError):
     pass
 
 
-class DiskFull(LocalServerError):
+class DiskFullError(LocalServerError):
     pass
 
 
-class DirectoryInUse(LocalServerError):
+class DirectoryInUseError(LocalServerError):
     pass
 
 
-class StartFailed(LocalServerError):
+class StartFailedError(LocalServerError):
     """Carries the end of the process's log, which says why."""
 
     def __init__(self, message: str, log_tail: str = "") -> None:
@@ -43,5 +43,5 @@ class StartFailed(LocalServerError):
         self.log_tail = log_tail
 
 
-class TopicsDiffer(LocalServerError):
+class TopicsDifferError(LocalServerError):
     pass

@@ -4,7 +4,7 @@ import socket
 
 import psutil
 
-from infra.errors import PortTaken
+from infra.errors import PortTakenError
 
 _COMMAND_WIDTH = 80
 
@@ -59,10 +59,10 @@ def _command(pid: int) -> str:
 
 
 def require_free(port: int, remedy: str, host: str = "127.0.0.1") -> None:
-    """Raise `PortTaken`, naming the holder, unless the port can be listened on.
+    """Raise `PortTakenError`, naming the holder, unless the port can be listened on.
 
     `remedy` is how to choose another one, such as «set CHATGAUGE_API_PORT».
     """
     if not is_free(port, host):
         who = holder(port) or "another process"
-        raise PortTaken(f"port {port} is taken by {who}: stop it or {remedy}")
+        raise PortTakenError(f"port {port} is taken by {who}: stop it or {remedy}")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from infra.errors import DiskFull, StartFailed
+from infra.errors import DiskFullError, StartFailedError
 
 _LEASH = Path(__file__).with_name("leash.py")
 _LOG_KEPT = 32 * 1024 * 1024
@@ -47,7 +47,7 @@ class Child:
     def start(self) -> None:
         """Start it; call from a thread that lives as long as the child shall (see `infra.leash`)."""
         if self.running:
-            raise StartFailed(f"{self.name} runs already (pid {self.pid})")
+            raise StartFailedError(f"{self.name} runs already (pid {self.pid})")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > _LOG_KEPT:
             self.log.replace(self.log.with_suffix(".log.old"))
@@ -74,7 +74,7 @@ class Child:
         return "\n".join(text.splitlines()[-lines:])
 
     def wait_until(self, ready: Callable[[], bool], timeout: float, every: float = 0.1) -> None:
-        """Block until `ready()`; `StartFailed` with the log's tail when it ends or takes longer."""
+        """Block until `ready()`; `StartFailedError` with the log's tail when it ends or takes longer."""
         deadline = time.monotonic() + timeout
         while not ready():
             if not self.running:
@@ -83,11 +83,11 @@ class Child:
                 raise self._failure(f"{self.name} did not answer within {timeout:.0f} s")
             time.sleep(every)
 
-    def _failure(self, message: str) -> DiskFull | StartFailed:
+    def _failure(self, message: str) -> DiskFullError | StartFailedError:
         tail = self.tail()
         if _NO_SPACE in tail:
-            return DiskFull(f"the disk of {self.log.parent} is full: free some space and start again")
-        return StartFailed(f"{message}; see {self.log}", tail)
+            return DiskFullError(f"the disk of {self.log.parent} is full: free some space and start again")
+        return StartFailedError(f"{message}; see {self.log}", tail)
 
     def terminate(self) -> None:
         """Ask it to stop; does not wait."""

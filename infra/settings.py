@@ -97,13 +97,13 @@ class RetentionSettings(BaseSettings):
 
     model_config = _config("RETENTION_")
 
-    events_days: int = Field(90, ge=1)
-    spans_days: int = Field(30, ge=1)
-    samples_days: int = Field(30, ge=1)
-    dead_letters_days: int = Field(90, ge=1)
-    windows_days: int = Field(730, ge=1)
+    events_days: int = Field(90, ge=1, le=10_000)
+    spans_days: int = Field(30, ge=1, le=10_000)
+    samples_days: int = Field(30, ge=1, le=10_000)
+    dead_letters_days: int = Field(90, ge=1, le=10_000)
+    windows_days: int = Field(730, ge=1, le=10_000)
     """Panes of minutes and days."""
-    live_windows_days: int = Field(3, ge=1)
+    live_windows_days: int = Field(3, ge=1, le=10_000)
     """Panes of seconds."""
 
 

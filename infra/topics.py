@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from infra.errors import TopicsDiffer
+from infra.errors import TopicsDifferError
 from schemas.topics import TOPICS, Topic
 
 _CREATED_WITHIN_MS = 30_000
@@ -28,7 +28,7 @@ async def create(
 ) -> list[TopicState]:
     """Create the topics that are missing; returns all of them, in the order given.
 
-    `TopicsDiffer` when one exists with another number of partitions: the windows of a source partition
+    `TopicsDifferError` when one exists with another number of partitions: the windows of a source partition
     live in the same partition of their changelog, so the numbers must agree, and Kafka can't lower one.
     """
     wanted = {topic.name: topic for topic in topics}
@@ -74,7 +74,7 @@ async def _partitions(admin: AIOKafkaAdminClient, wanted: dict[str, Topic]) -> d
 async def _visible(admin: AIOKafkaAdminClient, wanted: dict[str, Topic]) -> dict[str, int]:
     # A created topic reaches the brokers' metadata a moment later, and clients look there.
     async with asyncio.timeout(_VISIBLE_WITHIN):
-        while len(present := await _partitions(admin, wanted)) < len(wanted):
+        while len(present := await _partitions(admin, wanted)) < len(wanted):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     return present
 
@@ -86,7 +86,7 @@ def _refuse_differences(present: dict[str, int], wanted: dict[str, Topic], parti
         if count != _count(wanted[name], partitions)
     ]
     if differing:
-        raise TopicsDiffer(
+        raise TopicsDifferError(
             f"partitions differ: {'; '.join(differing)}. Set CHATGAUGE_KAFKA_PARTITIONS to what is there, "
             "or delete the topics (their data with them) and create them anew"
         )

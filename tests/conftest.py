@@ -17,7 +17,7 @@ import pytest
 
 from infra import topics
 from infra.clickhouse import LocalClickHouse
-from infra.errors import JarsUnavailable, JavaUnusable
+from infra.errors import JarsUnavailableError, JavaUnusableError
 from infra.kafka import LocalKafka
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings
@@ -54,7 +54,7 @@ def _run_kafka(data: Path) -> Iterator[str]:
     local = LocalKafka(data, port=free_port())
     try:
         local.start()
-    except (JavaUnusable, JarsUnavailable) as missing:
+    except (JavaUnusableError, JarsUnavailableError) as missing:
         if not _docker_answers():
             pytest.fail(f"no Kafka to test with: {missing}")
         yield from _kafka_in_docker()

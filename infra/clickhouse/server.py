@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import SecretStr
 
-from infra.errors import DiskFull, StartFailed
+from infra.errors import DiskFullError, StartFailedError
 from infra.ports import require_free
 from infra.process import Child
 from infra.settings import ClickHouseSettings
@@ -47,7 +47,7 @@ class LocalClickHouse:
     @property
     def process(self) -> Child:
         if self._child is None:
-            raise StartFailed("ClickHouse has not been launched")
+            raise StartFailedError("ClickHouse has not been launched")
         return self._child
 
     def start(self, timeout: float = 60.0) -> None:
@@ -66,7 +66,7 @@ class LocalClickHouse:
         self.data.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.data).free
         if free < _LEAST_FREE:
-            raise DiskFull(
+            raise DiskFullError(
                 f"{self.data} has {free // 2**20} MB left and ClickHouse wants {_LEAST_FREE // 2**20} MB: "
                 "free some space, or choose another disk with --data"
             )

@@ -6,7 +6,7 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from infra.errors import JarsUnavailable
+from infra.errors import JarsUnavailableError
 from infra.settings import LocalSettings
 
 _POM = Path(__file__).with_name("pom.xml")
@@ -18,7 +18,7 @@ def version() -> str:
     """The Kafka version that `pom.xml` fixes."""
     found = ElementTree.parse(_POM).findtext(f"{_NAMESPACE}properties/{_NAMESPACE}kafka.version")  # noqa: S314
     if not found:
-        raise JarsUnavailable(f"{_POM} names no kafka.version")
+        raise JarsUnavailableError(f"{_POM} names no kafka.version")
     return found
 
 
@@ -28,10 +28,10 @@ def directory() -> Path:
 
 
 def require() -> Path:
-    """The directory with the jars; `JarsUnavailable` when they have not been fetched."""
+    """The directory with the jars; `JarsUnavailableError` when they have not been fetched."""
     jars = directory()
     if not any(jars.glob("kafka_*.jar")):
-        raise JarsUnavailable(f"Kafka's jars are not in {jars}: run «make install»")
+        raise JarsUnavailableError(f"Kafka's jars are not in {jars}: run «make install»")
     return jars
 
 
@@ -42,7 +42,7 @@ def fetch() -> Path:
         return jars
     maven = shutil.which("mvn")
     if maven is None:
-        raise JarsUnavailable(
+        raise JarsUnavailableError(
             "Maven is needed to fetch Kafka, and there is no «mvn» on the PATH: "
             "install it (Debian and Ubuntu: apt-get install maven)"
         )
@@ -68,7 +68,7 @@ def fetch() -> Path:
         )
         if outcome.returncode:
             errors = [line for line in outcome.stdout.splitlines() if "ERROR" in line]
-            raise JarsUnavailable(
+            raise JarsUnavailableError(
                 f"Maven could not fetch Kafka {version()}: {errors[0] if errors else outcome.stdout[-500:]}"
             )
         Path(partial, "jars").rename(jars)

@@ -6,22 +6,22 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from infra.errors import JavaUnusable
+from infra.errors import JavaUnusableError
 
 OLDEST = 17
 _REMEDY = f"install Java {OLDEST} or newer (Debian and Ubuntu: apt-get install openjdk-17-jre-headless)"
 
 
 def require_java() -> str:
-    """The `java` to run: of JAVA_HOME, else of the PATH. `JavaUnusable` when absent or too old."""
+    """The `java` to run: of JAVA_HOME, else of the PATH. `JavaUnusableError` when absent or too old."""
     java = _of_java_home() or shutil.which("java")
     if java is None:
-        raise JavaUnusable(f"Kafka needs Java, and there is no «java» on the PATH: {_REMEDY}")
+        raise JavaUnusableError(f"Kafka needs Java, and there is no «java» on the PATH: {_REMEDY}")
     found = java_version(java)
     if found is None:
-        raise JavaUnusable(f"{java} does not run: {_REMEDY}")
+        raise JavaUnusableError(f"{java} does not run: {_REMEDY}")
     if found < OLDEST:
-        raise JavaUnusable(f"Kafka needs Java {OLDEST}, and {java} is version {found}: {_REMEDY}")
+        raise JavaUnusableError(f"Kafka needs Java {OLDEST}, and {java} is version {found}: {_REMEDY}")
     return java
 
 

@@ -12,7 +12,7 @@ from typing import Self
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
-from infra.errors import DiskFull, StartFailed
+from infra.errors import DiskFullError, StartFailedError
 from infra.kafka import jars
 from infra.kafka.java import require_java
 from infra.ports import answers, free_port, require_free
@@ -48,7 +48,7 @@ class LocalKafka:
     @property
     def process(self) -> Child:
         if self._child is None:
-            raise StartFailed("Kafka has not been launched")
+            raise StartFailedError("Kafka has not been launched")
         return self._child
 
     def start(self, timeout: float = 60.0) -> None:
@@ -107,7 +107,7 @@ class LocalKafka:
         self.data.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.data).free
         if free < _LEAST_FREE:
-            raise DiskFull(
+            raise DiskFullError(
                 f"{self.data} has {free // 2**20} MB left and Kafka wants {_LEAST_FREE // 2**20} MB: "
                 "free some space, or choose another disk with --data"
             )
@@ -161,7 +161,7 @@ class LocalKafka:
         )
         if outcome.returncode:
             said = (outcome.stdout + outcome.stderr).strip()
-            raise StartFailed(f"Kafka could not format its storage in {self.data / 'log'}", said)
+            raise StartFailedError(f"Kafka could not format its storage in {self.data / 'log'}", said)
 
 
 async def _has_broker(bootstrap: str) -> bool:

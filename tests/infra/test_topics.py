@@ -4,7 +4,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from infra import topics
-from infra.errors import TopicsDiffer
+from infra.errors import TopicsDifferError
 from schemas.topics import TOPICS, Topic
 
 
@@ -33,7 +33,9 @@ async def test_another_number_of_partitions_is_refused_and_nothing_is_created(
     wanted = _named(topic_prefix)
     await topics.create(kafka, partitions=2, topics=wanted[:1])
 
-    with pytest.raises(TopicsDiffer, match=r"chat\.requests has 2 and needs 4.*CHATGAUGE_KAFKA_PARTITIONS"):
+    with pytest.raises(
+        TopicsDifferError, match=r"chat\.requests has 2 and needs 4.*CHATGAUGE_KAFKA_PARTITIONS"
+    ):
         await topics.create(kafka, partitions=4, topics=wanted)
 
     assert list(await topics.describe(kafka, wanted)) == [wanted[0].name]
