@@ -123,8 +123,8 @@ def outgoing(load: Load) -> Iterator[Outgoing]:
 
 def _shares(count: int, levelling: float) -> npt.NDArray[np.float64]:
     """Shares of the load that fall like 1 / (rank + levelling)."""
-    weights = 1 / (np.arange(count) + levelling)
-    return weights / weights.sum()
+    weights: npt.NDArray[np.float64] = 1 / (np.arange(count) + levelling)
+    return np.asarray(weights / weights.sum())
 
 
 def closing(load: Load, partition: int) -> Outgoing:

@@ -44,9 +44,6 @@ def _commit() -> str:
 
 
 def _versions(interpreter: Path) -> dict[str, str]:
-    code = (
-        "from importlib.metadata import version\n"
-        f"for name in {_PEERS!r}: print(name, version(name))"
-    )
+    code = f"from importlib.metadata import version\nfor name in {_PEERS!r}: print(name, version(name))"
     told = subprocess.run([str(interpreter), "-c", code], capture_output=True, text=True, check=True)
     return dict(line.split() for line in told.stdout.splitlines())

@@ -1,4 +1,4 @@
-"""The peers' environment: `.venv-bench` beside the product's, from `bench/requirements.txt` with its hashes."""
+"""The peers' environment: `.venv-bench`, beside the product's, from `bench/requirements.txt`."""
 
 import hashlib
 import shutil

@@ -45,7 +45,7 @@ class Tally:
 def tally(values: list[bytes], into: defaultdict[tuple[str, int], Tally]) -> None:
     """Count single-object encoded RequestEvents into their windows."""
     for value in values:
-        event = schemaless_reader(io.BytesIO(value[10:]), _SCHEMA)
+        event: Any = schemaless_reader(io.BytesIO(value[10:]), _SCHEMA)
         if event["phase"] == "finished" and event["space_id"] is not None:
             minute = (event["occurred_at"] - EPOCH) // timedelta(minutes=1)
             into[event["space_id"], minute * 60_000_000].take(event)

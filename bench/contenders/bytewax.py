@@ -60,7 +60,7 @@ def dataflow(course: Course, clock: Clock, windows: work.Windows) -> Dataflow:
             clock.start()
         keyed = []
         for message in messages:
-            event = schemaless_reader(io.BytesIO(message.value[work.HEADER_BYTES :]), schema)
+            event: Any = schemaless_reader(io.BytesIO(message.value[work.HEADER_BYTES :]), schema)
             if event["space_id"] is not None:
                 keyed.append((event["space_id"], event))
         return keyed

@@ -10,7 +10,7 @@ What it can't do without: each event reads its window from the state and writes 
 import io
 import math
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from fastavro import parse_schema, schemaless_reader
 from quixstreams import Application
@@ -33,8 +33,8 @@ class RequestEvents(Deserializer):
     def __call__(self, value: bytes, ctx: SerializationContext) -> Event:
         if not self._clock.running:
             self._clock.start()
-        event: Event = schemaless_reader(io.BytesIO(value[work.HEADER_BYTES :]), self._schema)
-        return event
+        event: Any = schemaless_reader(io.BytesIO(value[work.HEADER_BYTES :]), self._schema)
+        return cast("Event", event)
 
 
 def event_time_ms(value: Event, headers: object, timestamp: float, timestamp_type: object) -> int:

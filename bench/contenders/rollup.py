@@ -11,7 +11,6 @@ from bench.contenders import product
 from bench.contenders.race import Clock, course, hand_in
 from infra.settings import WindowSettings, WorkerSettings
 from streams import app
-from streams.windows import block, measures
 from streams.windows.measures import Grouping
 from streams.windows.panes import MINUTE, Pane, micros
 from streams.windows.partition import Plan
@@ -26,8 +25,6 @@ BY_SPACE = Grouping(
 
 def worker() -> app.Worker:
     """The rollup worker with the narrowed plan."""
-    measures.GROUPINGS[BY_SPACE.name] = BY_SPACE
-    block.ROW_SCHEMAS[BY_SPACE.name] = block.row_schema(BY_SPACE)
     windows = WindowSettings()
     minute = Pane("1m", micros(windows.keep_minutes), MINUTE)
     plan = Plan(((BY_SPACE, minute),), micros(windows.lateness))

@@ -1,0 +1,112 @@
+"""The product's events sink: `chat.requests` into the `events` table of an embedded ClickHouse.
+
+Its consumer, reader, pricing, inserts and commits as they run in production, against a server process of
+its own with an empty table. The clock runs from the moment that the sink knows where to read on to the
+end of the last insert; then the table is counted.
+"""
+
+import asyncio
+from collections.abc import Callable
+from time import time_ns
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, for_code
+from prometheus_client import CollectorRegistry
+
+from bench import load
+from bench.contenders.race import Clock, Course, Result, course, report
+from infra.clickhouse.server import LocalClickHouse
+from infra.ports import free_port
+from infra.settings import ClickHouseSettings, RetentionSettings, SinkSettings
+from schemas.topics import REQUESTS
+from sinks import events
+from sinks.clickhouse import connect
+from sinks.consumer import group_of
+from sinks.insert import Store
+from sinks.letters import DeadLetterBox
+from sinks.metrics import SinkMetrics
+from sinks.sink import Sink
+from sinks.tables import prepare
+from sinks.writer import Insert
+from streams.pricing import PriceList
+
+
+class TimedStore(Store):
+    """Starts the clock when the sink has asked where to go on, and stops it with the last row."""
+
+    def __init__(self, clickhouse: ClickHouseSettings, metrics: SinkMetrics, clock: Clock, rows: int) -> None:
+        super().__init__(lambda: connect(clickhouse), metrics)
+        self._clock = clock
+        self._left = rows
+        self.finished = asyncio.Event()
+
+    async def highest_offset(self, table: str, partition: int, wanted: Callable[[], bool]) -> int | None:
+        highest = await super().highest_offset(table, partition, wanted)
+        self._clock.start()
+        return highest
+
+    async def insert(self, insert: Insert, wanted: Callable[[], bool]) -> None:
+        await super().insert(insert, wanted)
+        self._left -= insert.rows.num_rows
+        if self._left <= 0:
+            self._clock.stop()
+            self.finished.set()
+
+
+async def write(course: Course, clickhouse: ClickHouseSettings, clock: Clock) -> int:
+    """Run the sink over the whole topic; returns the number of rows that it had to write."""
+    await forget_offsets(course.bootstrap)
+    rows = await load.length(course.bootstrap, REQUESTS.name, course.partitions)
+    metrics = SinkMetrics(CollectorRegistry())
+    store = TimedStore(clickhouse, metrics, clock, rows)
+    box = DeadLetterBox(course.bootstrap, metrics)
+    await box.start()
+    sink = Sink(
+        REQUESTS,
+        events.writer(lambda: time_ns() // 1000, PriceList()),
+        bootstrap=course.bootstrap,
+        store=store,
+        box=box,
+        metrics=metrics,
+        settings=SinkSettings(),
+    )
+    try:
+        await sink.run(store.finished)
+    finally:
+        await box.stop()
+        await store.close()
+    return rows
+
+
+async def forget_offsets(bootstrap: str) -> None:
+    """The consumer group is fixed by the product; an earlier run must not have read for this one."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        if group_of(REQUESTS) not in {group for group, *_ in await admin.list_consumer_groups()}:
+            return
+        for _, code in await admin.delete_consumer_groups([group_of(REQUESTS)]):
+            error: type[KafkaError] = for_code(code)
+            if code:
+                raise error(f"the consumer group {group_of(REQUESTS)} could not be deleted")
+    finally:
+        await admin.close()
+
+
+def main() -> None:
+    clock = Clock()
+    told = course()
+    with LocalClickHouse(told.scratch / "clickhouse", port=free_port()) as server:
+        prepare(server.settings, RetentionSettings())
+        rows = asyncio.run(write(told, server.settings, clock))
+        with connect(server.settings) as client:
+            found = client.query("SELECT count(), uniqExact(_partition, _offset) FROM events").result_rows[0]
+    if tuple(found) != (rows, rows):
+        raise SystemExit(
+            f"{rows} rows were to be written; {found[0]} were found, {found[1]} of them different"
+        )
+    report(told, Result(rows, clock.seconds, clock.cpu_seconds, clock.startup_seconds, clock.peak_rss_mb))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Who runs, and in which environment."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One contender."""
+
+    name: str
+    """Also its module in `bench.contenders` and its key in the results."""
+    about: str
+    peer: bool = False
+    """Runs in the peers' environment."""
+    short: bool = False
+    """Runs over the short load."""
+    unit: str = "events_per_s"
+    windows: bool = True
+    """Hands in windows, to be held against the recomputation."""
+    equal_work: bool = True
+
+
+ENTRANTS = (
+    Entrant("rollup", "Chatgauge's rollup, equal work"),
+    Entrant("bytewax", "Bytewax", peer=True),
+    Entrant("quix", "Quix Streams", peer=True),
+    Entrant("faust_naive", "Faust as its tutorial writes it", short=True),
+    Entrant("rollup_full", "Chatgauge's rollup, its real work", equal_work=False),
+    Entrant("sink", "Chatgauge's events sink", unit="rows_per_s", windows=False, equal_work=False),
+)
+BY_NAME = {entrant.name: entrant for entrant in ENTRANTS}

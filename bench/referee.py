@@ -1,0 +1,64 @@
+"""Runs one contender as a process of its own and holds its windows against the recomputation."""
+
+import json
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import work
+from bench.contenders.race import Result
+from bench.entrants import Entrant
+from bench.peers import ROOT
+
+PATIENCE_S = 1800
+
+
+class DisqualifiedError(RuntimeError):
+    """A contender failed, or its windows are wrong; the message is for a person."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A topic with its load, and the windows that are in it."""
+
+    bootstrap: str
+    topic: str
+    partitions: int
+    truth: work.Windows
+
+    @property
+    def events(self) -> int:
+        return work.requests_in(self.truth)
+
+
+def run(entrant: Entrant, lane: Lane, scratch: Path, interpreter: Path | None = None) -> Result:
+    """One run of `entrant`. Raises DisqualifiedError."""
+    name = uuid.uuid4().hex[:8]
+    home = scratch / f"{entrant.name}-{name}"
+    home.mkdir(parents=True)
+    command = [
+        *(str(interpreter or sys.executable), "-m", f"bench.contenders.{entrant.name}"),
+        *("--bootstrap", lane.bootstrap, "--topic", lane.topic),
+        *("--partitions", str(lane.partitions), "--events", str(lane.events)),
+        *("--scratch", str(home), "--run", name),
+    ]
+    with (home / "log").open("w") as log:
+        try:
+            status = subprocess.run(
+                command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, timeout=PATIENCE_S
+            ).returncode
+        except subprocess.TimeoutExpired:
+            status = None
+    reported = home / "result.json"
+    if status != 0 or not reported.exists():
+        ended = "did not finish in time" if status is None else f"ended with status {status}"
+        said = (home / "log").read_text(errors="replace")[-2000:]
+        raise DisqualifiedError(f"{entrant.name} {ended}; it said:\n{said}")
+    result = Result(**json.loads(reported.read_text()))
+    if entrant.windows:
+        wrong = work.differences(lane.truth, work.read(home / "windows.jsonl"))
+        if wrong:
+            raise DisqualifiedError("\n  ".join([f"{entrant.name} gives other windows:", *wrong]))
+    return result
