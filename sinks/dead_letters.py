@@ -8,7 +8,7 @@ import polars as pl
 
 from schemas.columnar import ColumnarReader
 from schemas.contract import schema
-from schemas.topics import DEAD_LETTERS
+from schemas.topics import DEAD_LETTERS, Topic
 from sinks.metrics import SinkMetrics
 from sinks.records import as_arrow, coordinates
 from sinks.writer import Fetch, Insert, Step, Tenure
@@ -23,7 +23,8 @@ class DeadLetterWriter:
     table = TABLE
     stores_every_offset = True
 
-    def __init__(self, metrics: SinkMetrics) -> None:
+    def __init__(self, metrics: SinkMetrics, topic: Topic = DEAD_LETTERS) -> None:
+        self._topic = topic.name
         self._metrics = metrics
         self._reader = ColumnarReader(schema(DEAD_LETTERS.record))
 
@@ -36,10 +37,10 @@ class DeadLetterWriter:
             offsets, _ = coordinates(fetch)
             batch = self._reader.read([record.value for record in fetch.records], offsets)
             for refusal in batch.refused:
-                self._metrics.unreadable.labels(DEAD_LETTERS.name, refusal.reason.value).inc()
-                _LOG.error("%s/%d@%d: %s", DEAD_LETTERS.name, fetch.partition, refusal.offset, refusal.detail)
+                self._metrics.unreadable.labels(self._topic, refusal.reason.value).inc()
+                _LOG.error("%s/%d@%d: %s", self._topic, fetch.partition, refusal.offset, refusal.detail)
             if batch.frame.height:
                 frame = batch.frame.with_columns(pl.lit(fetch.partition, pl.Int32).alias("_partition"))
-                token = f"{DEAD_LETTERS.name}/{fetch.partition}/{frame['_offset'][0]}-{frame['_offset'][-1]}"
+                token = f"{self._topic}/{fetch.partition}/{frame['_offset'][0]}-{frame['_offset'][-1]}"
                 inserts.append(Insert(TABLE, as_arrow(frame), token, fetch.tenure))
         return Step((), inserts, {fetch.tenure: fetch.next_offset for fetch in fetches})

@@ -3,17 +3,19 @@
 import polars as pl
 
 from schemas.registry import SchemaRegistry
-from schemas.topics import REQUESTS
+from schemas.topics import REQUESTS, Topic
 from sinks.records import Clock, RecordWriter
 from streams.pricing import PriceList
 
 TABLE = "events"
 
 
-def writer(clock: Clock, prices: PriceList, registry: SchemaRegistry | None = None) -> RecordWriter:
+def writer(
+    clock: Clock, prices: PriceList, registry: SchemaRegistry | None = None, topic: Topic = REQUESTS
+) -> RecordWriter:
     """The writer of the raw requests."""
 
     def priced(frame: pl.DataFrame) -> pl.DataFrame:
         return frame.with_columns(prices.cost(frame).alias("priced_nano_usd"))
 
-    return RecordWriter(REQUESTS, TABLE, clock, enrich=priced, registry=registry)
+    return RecordWriter(topic, TABLE, clock, enrich=priced, registry=registry)

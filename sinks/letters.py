@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.codec import Codec
 from schemas.contract import schema
-from schemas.topics import DEAD_LETTERS
+from schemas.topics import DEAD_LETTERS, Topic
 from sinks import backoff
 from sinks.metrics import SinkMetrics
 
@@ -26,7 +26,8 @@ class Unsent(Exception):  # noqa: N818 - not an error: the sink is stopping
 class DeadLetterBox:
     """The producer of dead letters. Records are kept whole."""
 
-    def __init__(self, bootstrap: str, metrics: SinkMetrics) -> None:
+    def __init__(self, bootstrap: str, metrics: SinkMetrics, topic: Topic = DEAD_LETTERS) -> None:
+        self._topic = topic.name
         self._producer = AIOKafkaProducer(
             bootstrap_servers=bootstrap,
             acks="all",
@@ -53,14 +54,12 @@ class DeadLetterBox:
                 if not wanted():
                     raise Unsent
                 try:
-                    await self._producer.send_and_wait(
-                        DEAD_LETTERS.name, value, key=str(letter["topic"]).encode()
-                    )
+                    await self._producer.send_and_wait(self._topic, value, key=str(letter["topic"]).encode())
                     break
                 except KafkaError as error:
                     pause = backoff.delay(attempt, self._chance)
                     attempt += 1
                     self._metrics.letter_retries.inc()
-                    _LOG.warning("%s: %s; attempt %d in %.1f s", DEAD_LETTERS.name, error, attempt + 1, pause)
+                    _LOG.warning("%s: %s; attempt %d in %.1f s", self._topic, error, attempt + 1, pause)
                     await asyncio.sleep(pause)
             self._metrics.dead_letters.labels(letter["topic"], letter["reason"]).inc()

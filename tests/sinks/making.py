@@ -1,0 +1,140 @@
+"""Records, fetches and blocks to test the sinks with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.codec import Codec
+from schemas.contract import schema
+from sinks.writer import Fetch, Tenure
+from streams.windows.block import ROW_SCHEMAS, Block, BlockKey, pack_rows, write_block
+from streams.windows.measures import GROUPINGS
+from streams.windows.sketch import keys_of
+
+NOON = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()) * 1_000_000
+MINUTE = 60_000_000
+HELD = Tenure(0, 1)
+
+_CODECS = {name: Codec(schema(name)) for name in ("RequestEvent", "SpanEvent", "Sample")}
+
+
+@dataclass(frozen=True)
+class Record:
+    """A Kafka record, as far as writers look at it."""
+
+    offset: int
+    value: bytes | None
+    key: bytes | None = None
+    timestamp: int = NOON // 1_000
+
+
+def request(number: int = 0, **fields: Any) -> dict[str, Any]:
+    """A finished request that nothing is special about."""
+    return {
+        "event_id": f"event-{number}",
+        "request_id": f"request-{number}",
+        "phase": "finished",
+        "occurred_at": NOON + number,
+        "service": "chat",
+        "provider": "openai",
+        "model": "gpt-4o",
+        "prompt_tokens": 100,
+        "completion_tokens": 10,
+        "total_us": 1_000_000,
+        **fields,
+    }
+
+
+def span(number: int = 0, **fields: Any) -> dict[str, Any]:
+    """The end of a tool call."""
+    return {
+        "event_id": f"event-{number}",
+        "trace_id": "trace",
+        "span_id": f"span-{number}",
+        "phase": "finished",
+        "kind": "tool",
+        "name": "search",
+        "occurred_at": NOON + number,
+        "service": "chat",
+        **fields,
+    }
+
+
+def sample(number: int = 0, **fields: Any) -> dict[str, Any]:
+    """A number of open WebSockets."""
+    return {
+        "event_id": f"event-{number}",
+        "occurred_at": NOON + number,
+        "service": "chat",
+        "instance": "a",
+        "name": "open_websockets",
+        "value": float(number),
+        **fields,
+    }
+
+
+def encoded(record: Mapping[str, Any], name: str = "RequestEvent") -> bytes:
+    """The record as a Kafka value."""
+    return _CODECS[name].encode(record)
+
+
+def fetch(values: Sequence[bytes | None], *, first: int = 0, tenure: Tenure = HELD) -> Fetch:
+    """Values as a fetch of one partition."""
+    return Fetch(tenure, [Record(first + at, value) for at, value in enumerate(values)])
+
+
+def rows_of(grouping: str, groups: Mapping[tuple[str, ...], Mapping[str, Any]]) -> pa.Table:
+    """Rows of a block: per group its sums, and each latency as the list of its values in microseconds."""
+    kind = GROUPINGS[grouping]
+    rows = []
+    for keys, figures in groups.items():
+        row: dict[str, Any] = dict(zip(kind.keys, keys, strict=True))
+        row |= {name: figures.get(name, 0) for name in kind.sums}
+        for name in kind.latencies:
+            values = np.asarray(figures.get(name, []), np.int64)
+            buckets, counts = np.unique(keys_of(values), return_counts=True)
+            row |= {
+                f"{name}_count": len(values),
+                f"{name}_sum": int(values.sum()),
+                f"{name}_min": int(values.min()) if len(values) else None,
+                f"{name}_max": int(values.max()) if len(values) else None,
+                f"{name}_keys": buckets.tolist(),
+                f"{name}_counts": counts.tolist(),
+            }
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=ROW_SCHEMAS[grouping])
+
+
+def block(
+    rows: pa.Table | None = None,
+    *,
+    partition: int = 0,
+    imported: bool = False,
+    pane: str = "1m",
+    start: int = NOON,
+    grouping: str = "service",
+    bucket: int = 0,
+    since: int = 0,
+    offset: int = 10,
+    revision: int = 0,
+    closed: bool = False,
+) -> Block:
+    """A block of one minute with one service, where nothing else is said."""
+    if rows is None:
+        rows = rows_of(grouping, {("chat",) * len(GROUPINGS[grouping].keys): {"requests": offset}})
+    key = BlockKey(partition, imported, pane, start, grouping, bucket)
+    return Block(key, start + MINUTE, since, offset, start, revision, closed, pack_rows(rows))
+
+
+def block_record(kafka_offset: int, what: Block) -> Record:
+    """The block as a record of chat.windows."""
+    return Record(kafka_offset, write_block(what), what.key.encode())
+
+
+def tombstone(kafka_offset: int, what: Block) -> Record:
+    """The block's expiry."""
+    return Record(kafka_offset, None, what.key.encode())
