@@ -5,19 +5,20 @@ import asyncio
 import sys
 import tempfile
 from collections import defaultdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench import load, machine, peers, referee, report, topics, truth
 from bench.contenders.race import Result
 from bench.entrants import BY_NAME, ENTRANTS, Entrant
-from bench.events import Load, start_of_load
+from bench.events import SPAN, Load, start_of_load
 from infra.errors import LocalServerError
 from infra.kafka import LocalKafka
 from infra.ports import free_port
 from schemas.topics import REQUESTS, Topic
 
 PARTITIONS = 4
+MINUTE = timedelta(minutes=1)
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
 
@@ -25,6 +26,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000, help="size of the load")
     parser.add_argument("--short", type=int, default=30_000, help="size of naive Faust's load")
+    parser.add_argument("--minutes", type=float, default=SPAN / MINUTE, help="event time that it spans")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each contender, in turn")
     parser.add_argument("--only", help=f"of {','.join(BY_NAME)}, those to run")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the figures go")
@@ -40,11 +42,11 @@ def entrants(only: str | None) -> list[Entrant]:
     return [BY_NAME[name] for name in names]
 
 
-async def fill(bootstrap: str, topic: Topic, events: int) -> tuple[referee.Lane, float]:
+async def fill(bootstrap: str, topic: Topic, events: int, span: timedelta) -> tuple[referee.Lane, float]:
     """Put a load onto a topic and recompute its windows; also the mean size of a value."""
     say(f"{topic.name}: {events:,} events")
     await topics.create(bootstrap, [topic], PARTITIONS)
-    put = Load(events, start_of_load(datetime.now(UTC)), PARTITIONS)
+    put = Load(events, start_of_load(datetime.now(UTC), span), PARTITIONS, span=span)
     value_bytes = await load.put(bootstrap, topic.name, put)
     lane = referee.Lane(
         bootstrap, topic.name, PARTITIONS, await truth.recompute(bootstrap, topic.name, PARTITIONS)
@@ -58,11 +60,12 @@ def race(told: argparse.Namespace, kafka: LocalKafka, scratch: Path) -> int:
     """All rounds; returns the exit status."""
     running = entrants(told.only)
     interpreter = peers.python() if any(entrant.peer for entrant in running) else None
+    span = told.minutes * MINUTE
     kafka.start()
-    whole, value_bytes = asyncio.run(fill(kafka.bootstrap, REQUESTS, told.events))
+    whole, value_bytes = asyncio.run(fill(kafka.bootstrap, REQUESTS, told.events, span))
     short = whole
     if any(entrant.short for entrant in running) and told.short < told.events:
-        short, _ = asyncio.run(fill(kafka.bootstrap, topics.SHORT, told.short))
+        short, _ = asyncio.run(fill(kafka.bootstrap, topics.SHORT, told.short, span))
     runs: defaultdict[str, list[Result]] = defaultdict(list)
     failed = False
     for turn in range(told.rounds):
@@ -83,7 +86,12 @@ def race(told: argparse.Namespace, kafka: LocalKafka, scratch: Path) -> int:
             say(f"round {turn + 1}: {entrant.name} {result.events / result.seconds:,.0f}/s")
     rows = [report.Row(entrant, runs[entrant.name]) for entrant in running if runs[entrant.name]]
     facts = machine.facts(interpreter)
-    loaded = {"events": told.events, "partitions": PARTITIONS, "value_bytes": round(value_bytes, 1)}
+    loaded = {
+        "events": told.events,
+        "event_minutes": told.minutes,
+        "partitions": PARTITIONS,
+        "value_bytes": round(value_bytes, 1),
+    }
     if rows:
         report.show(rows, facts, loaded)
         report.write(rows, facts, loaded, told.results)

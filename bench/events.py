@@ -1,6 +1,6 @@
 """The events that everybody runs over: made from a seed, so that two runs have the same load.
 
-Ten minutes of traffic, evenly spread whatever the number of events: 50 spaces and 1,000 users of
+Ten minutes of traffic, unless told otherwise, evenly spread: 50 spaces and 1,000 users of
 unequal weight, latencies log-normal, 2 % errors, arrival up to two seconds out of order. Values are
 about 167 bytes of Avro.
 
@@ -42,6 +42,8 @@ class Load:
     start: datetime
     partitions: int = 4
     seed: int = 20_26
+    span: timedelta = SPAN
+    """From the first event to the last: with their number, the rate at which they once occurred."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,16 @@ class Outgoing:
     event: dict[str, Any]
 
 
-def start_of_load(now: datetime) -> datetime:
+def start_of_load(now: datetime, span: timedelta = SPAN) -> datetime:
     """Far enough back that the closing events, too, have already occurred."""
-    return (now - SPAN - AFTER - timedelta(minutes=5)).replace(second=0, microsecond=0)
+    return (now - span - AFTER - timedelta(minutes=5)).replace(second=0, microsecond=0)
 
 
 def outgoing(load: Load) -> Iterator[Outgoing]:
     """The events in order of arrival, then one for each partition that closes the windows."""
     rng = np.random.default_rng(load.seed)
     n = load.events
-    span_us = SPAN // timedelta(microseconds=1)
+    span_us = load.span // timedelta(microseconds=1)
     disorder_us = DISORDER // timedelta(microseconds=1)
     start_us = int(load.start.timestamp()) * 1_000_000
     arrival = np.arange(n, dtype=np.int64) * (span_us - disorder_us) // n
@@ -136,7 +138,7 @@ def closing(load: Load, partition: int) -> Outgoing:
             "event_id": f"{load.seed:04x}closing{partition:05x}",
             "request_id": f"closing-{partition}",
             "phase": "finished",
-            "occurred_at": int((load.start + SPAN + AFTER).timestamp()) * 1_000_000,
+            "occurred_at": int((load.start + load.span + AFTER).timestamp()) * 1_000_000,
             "service": _SERVICES[0],
             "provider": _MODELS[0][0],
             "model": _MODELS[0][1],
