@@ -1,0 +1,88 @@
+# Chatgauge: everything that can be done with a checkout. `make` alone lists it.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The oldest that will do comes first: the locked requirements are resolved for it.
+PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3; do \
+	if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	then echo $$candidate; break; fi; done)
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
+	--no-emit-index-url --python-version 3.11
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: system $(VENV)/.installed var/lib/.kafka ## everything that running and testing needs
+
+.PHONY: run
+run: install ## install what is missing, then run Kafka, ClickHouse, all parts and simulated traffic
+	@exec $(BIN)/chatgauge up $(UP)
+
+.PHONY: test
+test: install check ## install what is missing, then check and test everything
+	$(BIN)/python -m pytest $(TESTS)
+
+.PHONY: check
+check: $(VENV)/.installed ## lint, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(VENV)/.installed ## format the code and apply safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: install ## measure the product beside its peers; writes bench/results/latest.json
+	$(BIN)/python -m bench $(BENCH)
+
+.PHONY: lock
+lock: $(VENV)/.installed ## resolve the requirements anew, with hashes
+	$(LOCK) pyproject.toml -o requirements/runtime.txt
+	$(LOCK) pyproject.toml --group dev -o requirements/dev.txt
+
+.PHONY: clean
+clean: ## remove what building and testing left; keeps the environment and the data in var/
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## remove the environment, Kafka's jars and all data too
+	rm -rf $(VENV) .venv-bench var
+
+# Java and Maven, where this may install them; otherwise `infra.kafka` says what is missing.
+.PHONY: system
+system:
+	@if ! { command -v java && command -v mvn; } >/dev/null 2>&1 \
+		&& [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			openjdk-17-jre-headless maven; fi
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "chatgauge: Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3" >&2; \
+		exit 1; fi
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "chatgauge: $(PYTHON) -m venv failed (Debian and Ubuntu: apt-get install python3-venv)" >&2; \
+		exit 1; }
+
+# uv installs everything else, so it comes first, in the version and with the hashes that are locked.
+$(BIN)/uv: $(BIN)/python
+	awk '/^[a-zA-Z0-9]/ {wanted = /^uv==/} wanted' requirements/dev.txt > $(VENV)/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+
+$(VENV)/.installed: $(BIN)/uv requirements/dev.txt pyproject.toml sdk/pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . -e ./sdk
+	@touch $@
+
+var/lib/.kafka: infra/kafka/pom.xml | $(VENV)/.installed
+	$(BIN)/python -m infra.kafka
+	@touch $@
