@@ -1,5 +1,6 @@
 """The live state, pure: blocks go in as they come from Kafka, merged figures come out. Not thread-safe."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -7,6 +8,7 @@ from typing import Final, NamedTuple
 
 import polars as pl
 import pyarrow as pa
+import zstandard
 
 from api.live.cache import LEVELS, MergeCache, Node, cover
 from api.live.coverage import Coverage, Watermarks
@@ -15,6 +17,8 @@ from streams.windows.block import ROW_SCHEMAS, Block, BlockKey, read_block, unpa
 from streams.windows.measures import GROUPINGS
 from streams.windows.merge import merge
 from streams.windows.panes import HOUR, MINUTE, Micros
+
+_log = logging.getLogger(__name__)
 
 _OVERHEAD: Final = 1_024
 """Bytes that a held block takes beside its rows: the envelope and its places in the indexes."""
@@ -210,12 +214,13 @@ class LiveState:
         span = LEVELS[window.pane][0]
         end = window.end + -window.end % span
         origins = include.origins
-        nodes = [
-            self._merged(Node(window.pane, length, start, grouping, origin))
+        tables = [
+            table
             for origin in origins
             for start, length in cover(window.pane, window.start, end)
+            for table in self._tables(Node(window.pane, length, start, grouping, origin))
         ]
-        rows = merge([node for node in nodes if node.num_rows], GROUPINGS[grouping])
+        rows = _added_up(tables, grouping)
         for column, value in zip(GROUPINGS[grouping].keys, key, strict=False):
             rows = rows.filter(pl.col(column) == value)
         held = not any(self._is_gone(window, grouping, origin, now) for origin in origins)
@@ -276,24 +281,48 @@ class LiveState:
         first, last = self._gone.get((window.pane, grouping == "user", imported), (0, 0))
         return window.start < last and first < window.end
 
-    def _merged(self, node: Node) -> pa.Table:
-        """The node's rows, from the cache or from its children."""
+    def _tables(self, node: Node) -> list[pa.Table]:
+        """Tables that add up to the node's rows: a merged one, but for a single pane its blocks."""
+        tables = self._unmerged(node)
+        if node.length == LEVELS[node.pane][0] or self._cache.get(node) is not None:
+            return tables
+        # Merging costs nearly the same for few blocks as for many: hence all below this node at once.
+        merged = _added_up(tables, node.grouping).to_arrow().cast(ROW_SCHEMAS[node.grouping])
+        self._cache.put(node, merged)
+        return [merged]
+
+    def _unmerged(self, node: Node) -> list[pa.Table]:
+        """Tables that add up to the node's rows, as large as they are to be had without merging."""
         cached = self._cache.get(node)
         if cached is not None:
-            return cached
+            return [cached]
         levels = LEVELS[node.pane]
         depth = levels.index(node.length)
         if depth == 0:
             pane = self._panes.get(_PaneId(node.pane, node.start, node.grouping, node.imported))
-            tables = [unpack_rows(block.packed_rows) for block in pane.all()] if pane else []
-        else:
-            child = levels[depth - 1]
-            starts = range(node.start, node.start + node.length, child)
-            tables = [self._merged(node._replace(length=child, start=start)) for start in starts]
-        schema = ROW_SCHEMAS[node.grouping]
-        tables = [table for table in tables if table.num_rows]
-        merged = tables[0] if len(tables) == 1 else schema.empty_table()
-        if len(tables) > 1:
-            merged = merge(tables, GROUPINGS[node.grouping]).to_arrow().cast(schema)
-        self._cache.put(node, merged)
-        return merged
+            blocks = list(pane.all()) if pane else []
+            return [rows for block in blocks if (rows := self._rows(block)) is not None]
+        child = levels[depth - 1]
+        starts = range(node.start, node.start + node.length, child)
+        return [
+            table for start in starts for table in self._unmerged(node._replace(length=child, start=start))
+        ]
+
+    def _rows(self, block: Block) -> pa.Table | None:
+        """The block's rows. One that turns out to be unreadable is refused after all, and said to be gone."""
+        schema = ROW_SCHEMAS[block.key.grouping]
+        try:
+            return unpack_rows(block.packed_rows).select(schema.names).cast(schema)
+        except (pa.ArrowException, zstandard.ZstdError, KeyError, ValueError, OSError) as error:
+            _log.error("a block's rows are unreadable: %s: %s", block.key, error)
+            self.counts.refused += 1
+            self.counts.expired -= 1  # as which dropping it counts
+            self._expire(block.key)
+            return None
+
+
+def _added_up(tables: Sequence[pa.Table], grouping: str) -> pl.DataFrame:
+    schema = ROW_SCHEMAS[grouping]
+    # In one chunk: Polars takes a column of hundreds of chunks slowly.
+    together = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
+    return merge([together], GROUPINGS[grouping])

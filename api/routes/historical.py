@@ -47,9 +47,10 @@ def router(history: History, clock: Clock, zone: tzinfo) -> APIRouter:
         aggregation: Annotated[
             Aggregation | None,
             Query(
-                description="How a step's requests become one figure. requests: sum, rate. latency: p95, "
-                "avg, p50, p99, min, max (ms). tokens: sum, rate, avg (per request). cost: sum, rate, avg "
-                "(USD, per priced request). errors: sum, rate, ratio. cache: ratio, sum, rate. Rates are per second. "
+                description="How a step's requests become one figure. requests: sum, rate. "
+                "latency: p95, avg, p50, p99, min, max (ms). tokens: sum, rate, avg (per request). "
+                "cost: sum, rate, avg (USD, per priced request). errors: sum, rate, ratio. "
+                "cache: ratio, sum, rate. Rates are per second. "
                 "Without it: the first of the type's."
             ),
         ] = None,

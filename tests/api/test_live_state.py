@@ -1,11 +1,14 @@
 """The live state: what goes in as blocks comes out as merged figures."""
 
+from dataclasses import replace
+
 import pytest
 
 from api.live.coverage import Heartbeat
 from api.live.figures import groups
 from api.live.live import Record, newest
 from api.live.state import Include, Limits, LiveState
+from streams.windows.block import read_block, write_block
 from streams.windows.panes import HOUR, MINUTE, SECOND
 from tests.api.blocks import NOON, Request, block, blocks_of, exact_quantile, some_requests
 
@@ -85,6 +88,17 @@ class TestBlocks:
         state.apply(None, value, NOW)
         assert state.counts.refused == 3
         assert requests_in(state) == 0
+
+    def test_a_block_with_unreadable_rows_harms_no_other_and_is_said_to_be_missing(
+        self, state: LiveState
+    ) -> None:
+        state.apply(*block([Request()] * 2, partition=0), NOW)
+        good = read_block(block([Request()], partition=1)[1])
+        state.apply(good.key.encode(), write_block(replace(good, packed_rows=b"torn")), NOW)
+        assert requests_in(state) == 2
+        assert (state.counts.refused, state.counts.expired, len(state)) == (1, 0, 1)
+        coverage = state.query(state.window(MINUTE, "total", NOW), "total", NOW).coverage
+        assert "no longer in memory" in " ".join(coverage.missing)
 
     def test_day_panes_are_not_held(self, state: LiveState) -> None:
         key, value = block([Request()], "space", "1m")
