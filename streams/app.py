@@ -65,7 +65,7 @@ def usage(windows: WindowSettings, worker: WorkerSettings) -> Worker:
     minute = Pane("1m", micros(windows.keep_minutes), MINUTE)
     day = Pane("1d", micros(windows.keep_days), zone=windows.timezone)
     plan = Plan(((USER, minute), (USER, day)), micros(windows.lateness))
-    return Worker("usage", topics.USAGE, plan, worker.usage_linger, _LARGEST_FETCH)
+    return Worker("usage", topics.USAGE, plan, worker.usage_linger, _LARGEST_FETCH // 4)
 
 
 WORKERS = {"rollup": rollup, "usage": usage}
@@ -85,7 +85,7 @@ def build(
         topic_disable_leader=True,
         table_standby_replicas=0,
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=_LARGEST_FETCH,
+        consumer_max_fetch_size=_LARGEST_FETCH // 2,
         broker_max_poll_records=steps.max_fetch,
         broker_session_timeout=10.0,
         broker_heartbeat_interval=3.0,
@@ -97,8 +97,8 @@ def build(
     batching = Batching(frozenset({topics.REQUESTS.name}), worker.linger, worker.min_fetch_bytes)
     app.transport = BatchTransport(url, app, batching)
 
-    # Two fetches wait at most: they are large, and Kafka keeps the rest.
-    source = app.topic(topics.REQUESTS.name, schema=Records(), maxsize=2)
+    # One fetch waits at most: they are large, and Kafka keeps the rest.
+    source = app.topic(topics.REQUESTS.name, schema=Records(), maxsize=1)
     table = app.Table(
         worker.table.name.replace(".", "-"),
         key_type=bytes,

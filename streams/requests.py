@@ -11,6 +11,7 @@ from schemas.batch import Refusal, refuse_future
 from schemas.columnar import ColumnarReader
 from schemas.contract import schema
 from schemas.registry import SchemaRegistry
+from schemas.validity import refuse_invalid
 from streams.pricing import PriceList
 
 
@@ -40,6 +41,7 @@ class RequestReader:
         offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
         arrived = np.fromiter((record.timestamp for record in records), np.int64, len(records)) * 1000
         batch = refuse_future(self._reader.read(values, offsets), arrived)
+        batch = refuse_invalid(batch, "RequestEvent")
         return Requests(self._priced(batch.frame), batch.refused)
 
     def _priced(self, frame: pl.DataFrame) -> pl.DataFrame:

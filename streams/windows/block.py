@@ -76,6 +76,10 @@ def row_schema(grouping: Grouping) -> pa.Schema:
 ROW_SCHEMAS: Final = {name: row_schema(grouping) for name, grouping in GROUPINGS.items()}
 
 
+_ZSTD: Final = zstandard.ZstdCompressor(level=1)
+"""For one thread: the one that writes blocks."""
+
+
 def pack_rows(rows: pa.Table | pa.RecordBatch) -> bytes:
     """Rows as an Arrow IPC stream inside one zstd frame.
 
@@ -85,7 +89,7 @@ def pack_rows(rows: pa.Table | pa.RecordBatch) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write(rows)
-    return zstandard.ZstdCompressor(level=1).compress(sink.getvalue())
+    return _ZSTD.compress(sink.getvalue())
 
 
 def unpack_rows(packed: bytes) -> pa.Table:

@@ -18,7 +18,7 @@ import pyarrow as pa
 from streams.windows.aggregate import Events, Share, aggregate
 from streams.windows.block import Block, BlockKey
 from streams.windows.measures import Grouping
-from streams.windows.panes import HOUR, Micros, Pane
+from streams.windows.panes import HOUR, MINUTE, Micros, Pane
 from streams.windows.state import BlockState, restore
 
 _KEPT_UNPACKED: Final = 512
@@ -109,13 +109,13 @@ class PartitionWindows:
         touched: dict[BlockKey, BlockState] = {}
         imported = frame["imported"]
         if imported.any():
-            self._count(frame.filter(imported), through, True, step, touched)
+            self._count(frame.filter(imported), through, True, now, step, touched)
             for key in touched:
                 self._imported[key] = now
                 self._imported.move_to_end(key)
             frame = frame.filter(~imported)
         if frame.height:
-            self._count(frame, through, False, step, touched)
+            self._count(frame, through, False, now, step, touched)
             latest = int(frame["occurred_at"].to_physical().max())  # type: ignore[arg-type]
             self.watermark = max(self.watermark, latest - self._plan.lateness)
         self.offset = max(self.offset, through)
@@ -131,11 +131,12 @@ class PartitionWindows:
         frame: pl.DataFrame,
         through: int,
         imported: bool,
+        now: Micros,
         step: Step,
         touched: dict[BlockKey, BlockState],
     ) -> None:
         events = Events(frame, frame["_offset"].to_numpy())
-        in_time = {} if imported else self._in_time(frame["occurred_at"])
+        in_time = {} if imported else self._in_time(frame["occurred_at"], now)
         minutes = in_time.get("1m")
         step.too_late += 0 if minutes is None else frame.height - len(minutes)
         for grouping, pane in self._plan.counted:
@@ -152,20 +153,22 @@ class PartitionWindows:
                     state.add(fresh, through)
                     touched[key] = state
 
-    def _in_time(self, occurred_at: pl.Series) -> dict[str, npt.NDArray[np.intp] | None]:
+    def _in_time(self, occurred_at: pl.Series, now: Micros) -> dict[str, npt.NDArray[np.intp] | None]:
         """Per pane, which events come while it is kept; None: all of them.
 
         The watermark that judges an event is the one that the events before it have made, so that
-        it does not matter how events are cut into batches.
+        it does not matter how events are cut into batches. Panes that are only for live figures are
+        judged by the clock as well: who catches up with an hour of events needs no seconds of it.
         """
         times = occurred_at.to_physical().to_numpy()
         watermarks = np.maximum(np.maximum.accumulate(times) - self._plan.lateness, self.watermark)
         in_time: dict[str, npt.NDArray[np.intp] | None] = {}
         for name, pane in self._plan.panes.items():
-            if times.min() + pane.keep > watermarks[-1]:
+            limits = np.maximum(watermarks, now) if pane.live_only else watermarks
+            if times.min() + pane.keep > limits[-1]:
                 in_time[name] = None
                 continue
-            kept = pane.ends(pane.starts(occurred_at)) + pane.keep > watermarks
+            kept = pane.ends(pane.starts(occurred_at)) + pane.keep > limits
             in_time[name] = None if kept.all() else np.flatnonzero(kept)
         return in_time
 
@@ -199,12 +202,17 @@ class PartitionWindows:
             touched[state.key] = state
             self._kept[state.key] = self._open.pop(state.key)
             self._await_expiry(state.key, state.pane_end)
-        step.closed = _closed_rows(closing)
+        step.closed = _closed_rows(state for state in closing if not self._stale(state, now))
         step.expired = self._expire(now)
         step.blocks = [state.block(self.watermark) for state in touched.values()]
         while len(self._kept) > _KEPT_UNPACKED:
             self._kept.popitem(last=False)
         return step
+
+    def _stale(self, state: BlockState, now: Micros) -> bool:
+        """A live figure that closes long after its time: nobody waits for it."""
+        pane = self._plan.panes[state.key.pane]
+        return pane.live_only and state.pane_end + self._plan.lateness + MINUTE < now
 
     def _expire(self, now: Micros) -> list[BlockKey]:
         expired = []
@@ -230,7 +238,7 @@ def _unseen(
     return None
 
 
-def _closed_rows(closing: list[BlockState]) -> list[ClosedRows]:
+def _closed_rows(closing: Iterable[BlockState]) -> list[ClosedRows]:
     """The blocks' rows, the buckets of one grouping and pane put together."""
     together: dict[tuple[Grouping, str, Micros], list[BlockState]] = {}
     for state in closing:

@@ -35,12 +35,14 @@ class BlockState:
     _codes: Ints = field(default_factory=lambda: _no_ints(0))
     _counts: Ints = field(default_factory=lambda: _no_ints(0))
     _key_columns: list[pa.Array] | None = None
+    _packed: pa.RecordBatch | None = None
 
     def __len__(self) -> int:
         return len(self._row_of)
 
     def add(self, share: Share, through: int) -> None:
         """Add a share, which together with what is counted already covers all events to offset `through`."""
+        self._packed = None
         rows = self._rows(share.keys)
         self._sums[rows] += share.sums
         figures = self._latencies
@@ -87,6 +89,11 @@ class BlockState:
 
     def rows(self) -> pa.RecordBatch:
         """The groups, in the columns of `block.row_schema`."""
+        if self._packed is None:
+            self._packed = self._pack()
+        return self._packed
+
+    def _pack(self) -> pa.RecordBatch:
         schema = row_schema(self.grouping)
         if self._key_columns is None:
             columns = zip(*self._row_of, strict=True) if self.grouping.keys else ()
