@@ -29,7 +29,7 @@ from streams.announce import heartbeat, shares
 from streams.requests import RequestReader
 from streams.transport import BatchConsumer
 from streams.windows.block import Block, BlockKey, read_block, write_block
-from streams.windows.measures import LATENCIES
+from streams.windows.measures import GROUPINGS, LATENCIES
 from streams.windows.panes import DAY, SECOND, Micros
 from streams.windows.partition import PartitionWindows, Plan, Step
 
@@ -64,9 +64,11 @@ class Counting:
 
     def warm_up(self) -> None:
         """Load what Polars and Arrow load at first use: a second's worth, better now than live."""
-        texts = ("event_id", "request_id", "service", "provider", "model", "space_id", "user_id")
-        texts += ("workflow", "workflow_version", "error_type")
-        event = dict.fromkeys(texts, "warm-up") | dict.fromkeys(LATENCIES, 1) | {"occurred_at": 0}
+        keys = {key for grouping in GROUPINGS.values() for key in grouping.keys}
+        texts = {"event_id", "request_id", "service", "provider", "model", *keys}
+        event: dict[str, Any] = (
+            dict.fromkeys(texts, "warm-up") | dict.fromkeys(LATENCIES, 1) | {"occurred_at": 0}
+        )
         record = SimpleNamespace(value=Codec(schema("RequestEvent")).encode(event), offset=0, timestamp=0)
         requests = self._reader.read([record, record])
         windows = PartitionWindows(0, self._plan, lambda key: None)
