@@ -96,12 +96,11 @@ TEXT = _kind("text of at most 256 printable characters", pl.String, text=_text)
 NOTE = _kind("text", pl.String, text=str)
 COUNT = _kind("a whole number", pl.Int64, count=_whole)
 TRUTH = _kind("true or false", pl.Boolean, bool=_truth)
+_MOMENTS = {"iso": _moment, **_time_units(1_000)}
 MOMENT = _kind(
     "a time between 1970 and 2200",
     pl.Int64,
-    **{
-        unit: _within(parse, _YEAR_2200_US) for unit, parse in (("iso", _moment), *_time_units(1_000).items())
-    },
+    **{unit: _within(parse, _YEAR_2200_US) for unit, parse in _MOMENTS.items()},
 )
 DURATION = _kind("a duration", pl.Int64, **_time_units(1_000))
 COST = _kind(

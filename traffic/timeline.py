@@ -12,6 +12,8 @@ _SECOND_US = 1_000_000
 _DAY_S = 86_400
 _PEAK_S = 15 * 3_600
 _STEPS = 2_880
+_WAVELESS_S = 600
+_HIGHEST_WAVE = 0.95
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,9 @@ class Timeline:
     """Maps the place of a request in the stream to its moment.
 
     With a `count`, all lie within `count / rate` seconds from `start`, and more of them in the (UTC)
-    afternoon than at night: by `wave`, 0 for none, up to 1 for none at all at 03:00. Their mean rate is
-    `rate` exactly. Without a `count` the stream has no end, and no wave.
+    afternoon than at night: by `wave`, 0 for none, at most 0.95 for next to none at 03:00. Their mean
+    rate is `rate` exactly. Without a `count` the stream has no end, and no wave; nor has it one within
+    ten minutes.
     """
 
     start: datetime
@@ -31,11 +34,12 @@ class Timeline:
 
     def __post_init__(self) -> None:
         grid = None
-        if self.count and self.wave:
+        if self.count and self.wave and self.count / self.rate > _WAVELESS_S:
             at = np.linspace(0, self.count / self.rate, _STEPS + 1)
-            of_day = (at + self.start.timestamp() - _PEAK_S) * 2 * np.pi / _DAY_S
+            of_day = (at + self.start.timestamp() % _DAY_S - _PEAK_S) * 2 * np.pi / _DAY_S
             # The integral of 1 + wave × cos: how much of the traffic has passed by then.
-            passed = at + self.wave * _DAY_S / (2 * np.pi) * (np.sin(of_day) - np.sin(of_day[0]))
+            swell = min(self.wave, _HIGHEST_WAVE) * _DAY_S / (2 * np.pi)
+            passed = at + swell * (np.sin(of_day) - np.sin(of_day[0]))
             grid = (passed / passed[-1], at)
         object.__setattr__(self, "_grid", grid)
 

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import polars as pl
 
+from schemas.validity import rules
 from traffic.errors import ColumnMapError, EmptyTraceError, TrafficError, UnknownTraceError
 from traffic.fields import FIELDS, Column
 from traffic.formats import KNOWN, Format
@@ -86,26 +87,42 @@ def _read(
     digest = hashlib.sha256()
     first = file.readline()
     digest.update(first)
-    header = _cells(first.removeprefix(b"\xef\xbb\xbf")) if first.strip() else []
-    form = _format(name, [cell.strip() for cell in header], columns)
+    try:
+        header = [cell.strip() for cell in _cells(first.removeprefix(b"\xef\xbb\xbf"))]
+    except ValueError as error:
+        raise UnknownTraceError(f"{name} begins with a line that {error}: this takes CSV files") from None
+    form = _format(name, header, columns)
     faults = Faults()
-    chunks = list(_chunks(file, digest.update, form, [cell.strip() for cell in header], faults, on_read))
-    if not chunks:
-        detail = f"; the first: line {faults.first[0].line}, {faults.first[0].reason}" if faults.first else ""
-        raise EmptyTraceError(
-            f"{name} (read as {form.name}) has no line that can be read, and {faults.count:,} "
-            f"that can't{detail}"
-        )
-    requests = form.finish(pl.concat(chunks))
+    chunks = list(_chunks(file, digest.update, form, header, faults, on_read))
+    if chunks:
+        requests = _completed(form, pl.concat(chunks), constants, faults)
+        if len(requests):
+            return Trace(form.name, digest.digest(), requests, faults)
+    detail = f"; the first: line {faults.first[0].line} {faults.first[0].reason}" if faults.first else ""
+    raise EmptyTraceError(
+        f"{name} (read as {form.name}) has no line that can be read, and {faults.count:,} that can't{detail}"
+    )
+
+
+def _completed(
+    form: Format, lines: pl.DataFrame, constants: Mapping[str, str], faults: Faults
+) -> pl.DataFrame:
+    """The requests that the lines tell of, in the order of time; those that can't be true are faults."""
+    requests = form.finish(lines)
     fixed = {**form.constants, **constants}
-    requests = requests.with_columns(**{field: pl.lit(value) for field, value in fixed.items()})
+    requests = requests.with_columns(**{name: pl.lit(value) for name, value in fixed.items()})
     # Every request has these, known or not.
-    for required, value in _AT_LEAST.items():
-        column = pl.col(required).fill_null(value) if required in requests.columns else pl.lit(value)
-        requests = requests.with_columns(column.alias(required))
-    fields = ["_line", *(name for name in FIELDS if name in requests.columns)]
-    ordered = requests.select(fields).sort("occurred_at", maintain_order=True)
-    return Trace(form.name, digest.digest(), ordered, faults)
+    for name, unknown in _AT_LEAST.items():
+        column = pl.col(name).fill_null(unknown) if name in requests.columns else pl.lit(unknown)
+        requests = requests.with_columns(column.alias(name))
+    requests = requests.select("_line", *(name for name in FIELDS if name in requests.columns))
+    for rule in rules("RequestEvent"):
+        if set(rule.needs) <= set(requests.columns):
+            broken = requests.select(rule.broken.fill_null(value=False)).to_series()
+            for line in requests.filter(broken)["_line"]:
+                faults.add(Fault(line, rule.what))
+            requests = requests.filter(~broken)
+    return requests.sort("occurred_at", maintain_order=True)
 
 
 def _format(name: str, header: list[str], columns: Mapping[str, Column] | None) -> Format:
@@ -115,9 +132,7 @@ def _format(name: str, header: list[str], columns: Mapping[str, Column] | None) 
             raise ColumnMapError(
                 f"{name} has no column {', '.join(missing)}; it has {', '.join(header) or 'no header'}"
             )
-        return Format(
-            "mapped columns", columns, {"service": "replay", "provider": "unknown", "model": "unknown"}
-        )
+        return Format("mapped columns", columns)
     for known in KNOWN:
         if known.fits(header):
             return known
