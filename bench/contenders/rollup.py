@@ -16,7 +16,7 @@ from streams.windows.panes import MINUTE, Pane, micros
 from streams.windows.partition import Plan
 
 BY_SPACE = Grouping(
-    "bench",
+    "space",
     ("space_id",),
     sums=("requests", "errors", "prompt_tokens", "completion_tokens"),
     latencies=("total_us",),
