@@ -11,6 +11,7 @@ from infra.settings import ClickHouseSettings
 
 ANSWER_WITHIN_S: Final = 60
 _CONNECT_WITHIN_S: Final = 5
+_LONGEST_MESSAGE: Final = 1_000
 
 PERMANENT_CODES: Final = frozenset(
     {10, 16, 20, 27, 38, 41, 43, 44, 46, 47, 48, 49, 50, 53, 60, 62, 69, 70, 80, 81, 115, 117}
@@ -44,3 +45,12 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, ClickHouseError):
         return not isinstance(error, ProgrammingError | DataError)
     return isinstance(error, OSError | urllib3.exceptions.HTTPError)
+
+
+def said(error: BaseException) -> str:
+    """The error in a line: without the URL, which holds the whole statement."""
+    if isinstance(error, DatabaseError) and error.code is None:
+        cause = error.__cause__ or error
+        cause = getattr(cause, "reason", None) or cause
+        return f"no answer ({type(cause).__name__})"
+    return " ".join(str(error).split())[:_LONGEST_MESSAGE]

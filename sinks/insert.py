@@ -12,7 +12,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from sinks import backoff
-from sinks.clickhouse import is_transient
+from sinks.clickhouse import is_transient, said
 from sinks.errors import InsertRefusedError
 from sinks.metrics import SinkMetrics
 from sinks.writer import Insert
@@ -101,12 +101,14 @@ class Store:
             except Exception as error:
                 code = error.code if isinstance(error, DatabaseError) else None
                 if not is_transient(error):
-                    raise InsertRefusedError(table, code, str(error)) from error
+                    raise InsertRefusedError(table, code, said(error)) from error
                 pause = backoff.delay(attempt, self._chance)
                 attempt += 1
                 self._metrics.clickhouse_up.set(0)
                 self._metrics.retries.labels(str(code or 0)).inc()
-                _LOG.warning("ClickHouse (%s): %s; attempt %d in %.1f s", table, error, attempt + 1, pause)
+                _LOG.warning(
+                    "ClickHouse (%s): %s; attempt %d in %.1f s", table, said(error), attempt + 1, pause
+                )
                 await self._pause(pause, wanted)
             else:
                 self._metrics.clickhouse_up.set(1)

@@ -23,7 +23,7 @@ from infra.settings import (
 from schemas.registry import SchemaRegistry
 from schemas.topics import DEAD_LETTERS, REQUESTS, SAMPLES, SPANS, USAGE, WINDOWS, Topic
 from sinks import backoff, events, samples, spans
-from sinks.clickhouse import connect, is_transient
+from sinks.clickhouse import connect, is_transient, said
 from sinks.dead_letters import DeadLetterWriter
 from sinks.insert import Store
 from sinks.letters import DeadLetterBox
@@ -128,7 +128,7 @@ async def _prepared(settings: Settings, metrics: SinkMetrics, stopping: asyncio.
             pause = backoff.delay(attempt, chance)
             attempt += 1
             _LOG.warning(
-                "ClickHouse does not answer yet: %s; attempt %d in %.1f s", error, attempt + 1, pause
+                "ClickHouse does not answer yet: %s; attempt %d in %.1f s", said(error), attempt + 1, pause
             )
             await _set_within(stopping, pause)
         else:
@@ -146,6 +146,9 @@ async def _set_within(event: asyncio.Event, seconds: float) -> None:
 
 
 async def _until_signalled(settings: Settings) -> None:
+    for library in ("urllib3.connectionpool", "clickhouse_connect"):
+        # Each failed request is reported by who repeats it; these add a page of URL each time.
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

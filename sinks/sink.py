@@ -76,26 +76,58 @@ class Sink:
             await self._consumer.stop()
 
     async def _steps(self) -> None:
+        waiting: Step | None = None
         while not self._stopping.is_set():
             if self._consumer.has_unplaced:
-                await self._written()
+                if not await self._settled():
+                    break
                 await self._place()
             fetches = await self._consumer.gather(
                 self._settings.linger.total_seconds(), self._settings.max_rows, self._stopping
             )
-            step = await self._taken(fetches)
-            await self._written()
-            if step is not None:
-                self._writing = asyncio.create_task(self._carry_out(step))
-        await self._wind_up()
-        if self._writing is not None and self._writing.done():
-            self._writing.result()
-            step = await self._taken([], last=True)
-            if step is not None:
-                self._writing = asyncio.create_task(self._carry_out(step))
-                await self._wind_up()
+            waiting = await self._taken(fetches)
+            if not await self._settled():
+                break
+            self._write(waiting)
+            waiting = None
+        await self._finish(waiting)
+
+    async def _finish(self, waiting: Step | None) -> None:
+        """Writes what is taken and what was held back, if ClickHouse takes it soon; else gives up."""
+        if await self._ends_soon():
+            self._write(waiting)
+            if await self._ends_soon():
+                self._write(await self._taken([], last=True))
+                await self._ends_soon()
         self._giving_up.set()
-        await self._written()
+        if self._writing is not None:
+            await self._writing
+
+    def _write(self, step: Step | None) -> None:
+        if step is not None:
+            self._writing = asyncio.create_task(self._carry_out(step))
+
+    async def _settled(self) -> bool:
+        """Waits until nothing is being written; False when told to stop before that."""
+        if self._writing is not None:
+            told = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait({self._writing, told}, return_when=asyncio.FIRST_COMPLETED)
+            told.cancel()
+        return self._has_ended()
+
+    async def _ends_soon(self) -> bool:
+        await self._wind_up()
+        return self._has_ended()
+
+    def _has_ended(self) -> bool:
+        """Whether nothing is being written. Raises what the step that was written raised."""
+        if self._writing is None:
+            return True
+        if not self._writing.done():
+            return False
+        ended, self._writing = self._writing, None
+        ended.result()
+        return True
 
     async def _place(self) -> None:
         try:
@@ -151,12 +183,6 @@ class Sink:
         """Lets what is being written end, if it does so soon."""
         if self._writing is not None:
             await asyncio.wait([self._writing], timeout=_GRACE_S)
-
-    async def _written(self) -> None:
-        """Waits for the step before, and raises what it raised."""
-        if self._writing is not None:
-            await self._writing
-            self._writing = None
 
     async def _report(self) -> None:
         while True:
