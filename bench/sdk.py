@@ -66,6 +66,7 @@ def calls(gauge: chatgauge.Gauge) -> None:
 
 
 def delivery(gauge: chatgauge.Gauge) -> None:
+    gauge.flush(60)
     sent = gauge.stats().sent
     began = time.perf_counter()
     for i in range(EVENTS // 2):

@@ -12,7 +12,7 @@ import fastavro
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from infra.errors import JarsUnavailable, JavaUnusable
+from infra.errors import JarsUnavailableError, JavaUnusableError
 from infra.kafka import LocalKafka
 from infra.ports import free_port
 
@@ -28,7 +28,7 @@ def chat_kafka(tmp_path_factory: pytest.TempPathFactory, create_topics: Callable
     local = LocalKafka(tmp_path_factory.mktemp("sdk-kafka"), port=free_port())
     try:
         local.start()
-    except (JavaUnusable, JarsUnavailable) as missing:
+    except (JavaUnusableError, JarsUnavailableError) as missing:
         pytest.skip(f"no local Kafka: {missing}")
     try:
         create_topics(local.bootstrap, partitions=3)

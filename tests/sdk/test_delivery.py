@@ -226,7 +226,8 @@ def test_trouble_is_logged_when_it_comes_and_then_rarely(caplog: pytest.LogCaptu
     now = 0.0
     notices = Notices(clock=lambda: now)
     with caplog.at_level(logging.WARNING, "chatgauge"):
-        for now in (0.0, 1.0, 2.0, 400.0):
+        for at in (0.0, 1.0, 2.0, 400.0):
+            now = at
             notices.count("trouble", "with a detail")
             notices.write()
     assert [record.getMessage() for record in caplog.records] == [

@@ -15,7 +15,7 @@ class OurRateLimitError(RateLimitError):
     """A service's own."""
 
 
-class QuotaExceeded(Exception):
+class QuotaError(Exception):
     """Unknown to everybody else."""
 
 
@@ -29,7 +29,7 @@ class QuotaExceeded(Exception):
         (OurRateLimitError(), "rate_limited"),
         (GeneratorExit(), "cancelled"),
         (ZeroDivisionError("message"), "zero_division_error"),
-        (QuotaExceeded("user 17"), "quota_exceeded"),
+        (QuotaError("user 17"), "quota_error"),
     ],
 )
 def test_an_exception_is_named_by_its_nearest_known_ancestor_or_its_class(
@@ -39,11 +39,11 @@ def test_an_exception_is_named_by_its_nearest_known_ancestor_or_its_class(
 
 
 def test_a_service_names_its_own_exceptions() -> None:
-    types = FailureTypes({"QuotaExceeded": "Out of quota", "TimeoutError": "too_slow"})
-    assert types.of(QuotaExceeded()) == "out_of_quota"
+    types = FailureTypes({"QuotaError": "Out of quota", "TimeoutError": "too_slow"})
+    assert types.of(QuotaError()) == "out_of_quota"
     assert types.of(TimeoutError()) == "too_slow"
     with pytest.raises(ConfigurationError, match="error_types"):
-        FailureTypes({"QuotaExceeded": 7})  # type: ignore[dict-item]
+        FailureTypes({"QuotaError": 7})  # type: ignore[dict-item]
 
 
 def test_after_64_new_names_the_rest_is_other() -> None:
@@ -64,8 +64,16 @@ def test_names_are_slugs_of_at_most_64_characters() -> None:
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(200, None), (399, None), (401, "unauthorized"), (422, "invalid_request"), (429, "rate_limited")]
-    + [(500, "server_error"), (503, "overloaded"), (504, "timeout")],
+    [
+        (200, None),
+        (399, None),
+        (401, "unauthorized"),
+        (422, "invalid_request"),
+        (429, "rate_limited"),
+        (500, "server_error"),
+        (503, "overloaded"),
+        (504, "timeout"),
+    ],
 )
 def test_a_status_tells_of_a_failure(status: int, kind: str | None) -> None:
     assert of_status(status) == kind

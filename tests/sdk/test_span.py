@@ -60,9 +60,9 @@ async def test_spans_nest_across_awaits_and_tasks(measured: Pair) -> None:
 
 def test_without_a_request_the_outermost_span_begins_a_trace(measured: Pair) -> None:
     gauge, captured = measured
-    with gauge.span("workflow", "outer"), gauge.span("step", "inner"):
-        with gauge.request(), gauge.span("tool", "within"):
-            pass
+    outer, inner, within = (gauge.span("step", name) for name in ("outer", "inner", "within"))
+    with outer, inner, gauge.request(), within:
+        pass
     with gauge.span("workflow", "other"):
         pass
     spans = by_name(captured)

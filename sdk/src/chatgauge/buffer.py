@@ -121,6 +121,11 @@ class Buffer:
             self._own -= own
             lane.settled += sent + failed + own
 
+    @property
+    def crowded(self) -> bool:
+        """More than half full: time to be quick."""
+        return 2 * self._bytes > self.limit_bytes
+
     def unreported_drops(self) -> int:
         """How many events were dropped since this was last asked."""
         with self._lock:

@@ -27,6 +27,7 @@ BROKEN = "the transport failed unexpectedly"
 _LINGER_S = 0.05
 _MOST_AT_ONCE = 4000
 _SLICE = 32
+_BREATH_S = 0.0001
 _SHORTEST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 5.0
 _LONGEST_CLOSING_WAIT_S = 0.25
@@ -157,8 +158,8 @@ class Sender:
             else:
                 lane.under_way.append(message)
             encoded += 1
-            if encoded % _SLICE == 0:
-                time.sleep(0)  # let the service's threads have the interpreter
+            if encoded % _SLICE == 0 and not self._buffer.crowded:
+                time.sleep(_BREATH_S)  # let the service's threads have the interpreter
         return lane.under_way
 
     def _deliver(self, messages: list[Message]) -> Delivery:

@@ -12,13 +12,15 @@ TOPICS = (REQUESTS, SPANS, SAMPLES)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Message:
-    """One encoded event. `charge` is what it holds of the buffer, in bytes; `own` events are the library's."""
+    """One encoded event."""
 
     topic: str
     key: bytes
     value: bytes
     charge: int = 0
+    """What it holds of the buffer, in bytes."""
     own: bool = False
+    """The library's own report, which is not counted as the service's event."""
 
 
 @dataclass(slots=True)
