@@ -92,9 +92,7 @@ async def test_a_message_may_be_null_or_large(kafka: str, topic: str) -> None:
 
 
 async def test_missing_topics_are_named(kafka: str, topic: str) -> None:
-    with pytest.raises(
-        MissingTopicError, match="no topic nowhere: create the topics with `chatgauge topics`"
-    ):
+    with pytest.raises(MissingTopicError, match=r"no topic nowhere: create .* `chatgauge topics`"):
         async with Publisher(kafka, [topic, "nowhere"]):
             pass
 
@@ -106,11 +104,9 @@ async def test_without_kafka_it_says_how_to_get_one() -> None:
             pass
 
 
-async def test_a_message_that_kafka_refuses_is_an_error_that_tells_what_got_through(
-    kafka: str, topic: str
-) -> None:
+async def test_when_kafka_refuses_a_message_the_error_tells_what_got_through(kafka: str, topic: str) -> None:
     publisher = Publisher(kafka, [topic])
-    with pytest.raises(KafkaUnavailableError, match="did not confirm .* 1 messages are confirmed"):  # noqa: PT012
+    with pytest.raises(KafkaUnavailableError, match=r"did not confirm .* 1 messages are confirmed"):  # noqa: PT012
         async with publisher:
             await publisher.send(topic, [b"k"], [b"small"])
             await publisher.flush()
