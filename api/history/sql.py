@@ -121,7 +121,7 @@ def _cost(aggregation: Aggregation) -> str:
 
 def _latency(column: str, aggregation: Aggregation) -> str:
     count = f"sum(w.{column}_count)"
-    least, most = f"min(w.{column}_min)", f"max(w.{column}_max)"
+    least, most = f"toFloat64(min(w.{column}_min))", f"toFloat64(max(w.{column}_max))"
     if aggregation is Aggregation.AVG:
         return f"sum(w.{column}_sum) / nullIf({count}, 0) / 1000"
     if aggregation is Aggregation.MIN:

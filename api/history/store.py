@@ -1,6 +1,7 @@
 """ClickHouse, asked for history."""
 
 import asyncio
+import logging
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -16,6 +17,8 @@ from api.history.question import Question
 from api.models.historical import Historical
 from infra.settings import ClickHouseSettings
 from streams.windows.panes import Micros
+
+_log = logging.getLogger(__name__)
 
 _TIMEOUT_EXCEEDED: Final = 159
 _UNKNOWN_TABLE: Final = 60
@@ -96,6 +99,12 @@ class History:
         if code in (_UNKNOWN_TABLE, _UNKNOWN_DATABASE):
             return UnavailableError(
                 "ClickHouse has no tables yet: they are created when the sink starts (chatgauge sink).",
+                where="clickhouse",
+            )
+        if code is not None:
+            _log.error("ClickHouse refused a query: %s", error)
+            return UnavailableError(
+                f"ClickHouse could not answer (code {code}, {error.name}); the log of the API says more.",
                 where="clickhouse",
             )
         return self._away(error)

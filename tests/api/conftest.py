@@ -1,0 +1,58 @@
+"""A ClickHouse with the tables of Chatgauge, and windows in it as the sink writes them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from infra.settings import ClickHouseSettings, RetentionSettings
+from schemas.topics import WINDOWS
+from sinks.clickhouse import connect
+from sinks.metrics import SinkMetrics
+from sinks.tables import migrate
+from sinks.windows import WindowWriter
+from sinks.writer import Fetch, Tenure
+
+WriteWindows = Callable[[Sequence[tuple[int, bytes, bytes]]], None]
+
+
+@dataclass(frozen=True)
+class _Record:
+    offset: int
+    timestamp: int
+    key: bytes
+    value: bytes
+
+
+@pytest.fixture
+def tables(database: ClickHouseSettings) -> ClickHouseSettings:
+    """A database with Chatgauge's tables, which keep everything."""
+    with connect(database) as client:
+        migrate(client, RetentionSettings(windows_days=10_000))
+    return database
+
+
+@pytest.fixture
+def write_windows(tables: ClickHouseSettings) -> WriteWindows:
+    """Writes blocks, given as (partition, key, value), to ClickHouse as the sink does."""
+
+    def write(blocks: Sequence[tuple[int, bytes, bytes]]) -> None:
+        writer = WindowWriter(
+            WINDOWS,
+            lambda: 1_777_900_000_000_000,
+            SinkMetrics(CollectorRegistry()),
+            open_pane_interval=timedelta(0),
+            timezone=ZoneInfo("UTC"),
+            max_rows=100_000,
+        )
+        tenure = Tenure(0, 0)
+        records = [_Record(n, 0, key, value) for n, (_, key, value) in enumerate(blocks)]
+        step = writer.take([Fetch(tenure, records)], frozenset({tenure}), 0.0, last=True)
+        with connect(tables) as client:
+            for insert in step.inserts:
+                client.insert_arrow(insert.table, insert.rows, settings={"async_insert": 0})
+
+    return write
