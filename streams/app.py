@@ -110,6 +110,7 @@ def build(
     counting = Counting(
         app, cast("faust.Table[bytes, bytes]", table), closed, worker.plan, RequestReader(registry)
     )
+    counting.warm_up()
 
     async def restore() -> None:
         try:

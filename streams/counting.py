@@ -66,9 +66,8 @@ class Counting:
         """Load what Polars and Arrow load at first use: a second's worth, better now than live."""
         keys = {key for grouping in GROUPINGS.values() for key in grouping.keys}
         texts = {"event_id", "request_id", "service", "provider", "model", *keys}
-        event: dict[str, Any] = (
-            dict.fromkeys(texts, "warm-up") | dict.fromkeys(LATENCIES, 1) | {"occurred_at": 0}
-        )
+        event: dict[str, Any] = dict.fromkeys(texts, "warm-up") | dict.fromkeys(LATENCIES, 1)
+        event |= {"phase": "finished", "occurred_at": 0}
         record = SimpleNamespace(value=Codec(schema("RequestEvent")).encode(event), offset=0, timestamp=0)
         requests = self._reader.read([record, record])
         windows = PartitionWindows(0, self._plan, lambda key: None)

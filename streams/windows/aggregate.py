@@ -66,9 +66,15 @@ class Events:
     def codes(self, column: str) -> Codes:
         """A key column, coded."""
         if column not in self._codes:
-            encoded = self.frame[column].to_arrow().dictionary_encode()
-            codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-            self._codes[column] = Codes(codes, encoded.dictionary.to_pylist(), encoded.null_count == 0)
+            series = self.frame[column].rechunk()
+            encoded = series.to_arrow().dictionary_encode()
+            indices = encoded.indices
+            codes = np.frombuffer(indices.buffers()[1], np.int32, len(indices), 4 * indices.offset).astype(
+                np.int64
+            )
+            if series.null_count():
+                codes[series.is_null().to_numpy()] = -1
+            self._codes[column] = Codes(codes, encoded.dictionary.to_pylist(), series.null_count() == 0)
         return self._codes[column]
 
     def sum(self, name: str) -> Ints | None:
