@@ -78,12 +78,13 @@ class Child:
         deadline = time.monotonic() + timeout
         while not ready():
             if not self.running:
-                raise self._failure(f"{self.name} ended with status {self.returncode} while starting")
+                raise self.failure(f"{self.name} ended with status {self.returncode} while starting")
             if time.monotonic() > deadline:
-                raise self._failure(f"{self.name} did not answer within {timeout:.0f} s")
+                raise self.failure(f"{self.name} did not answer within {timeout:.0f} s")
             time.sleep(every)
 
-    def _failure(self, message: str) -> DiskFullError | StartFailedError:
+    def failure(self, message: str) -> DiskFullError | StartFailedError:
+        """The error to raise, with the log's tail: a full disk is told by its name."""
         tail = self.tail()
         if _NO_SPACE in tail:
             return DiskFullError(f"the disk of {self.log.parent} is full: free some space and start again")

@@ -75,6 +75,10 @@ class WorkerSettings(BaseSettings):
     usage_linger: timedelta = timedelta(seconds=1)
     max_fetch: int = Field(60_000, ge=1)
     """Most records in one step."""
+    rollup_metrics_port: int = Field(9101, ge=0, le=65535)
+    """Where the rollup worker serves its Prometheus metrics; 0 switches them off."""
+    usage_metrics_port: int = Field(9102, ge=0, le=65535)
+    """Where the usage worker serves its Prometheus metrics; 0 switches them off."""
 
 
 class SinkSettings(BaseSettings):

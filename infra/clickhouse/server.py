@@ -60,7 +60,11 @@ class LocalClickHouse:
             raise
 
     def launch(self) -> None:
-        """Check what it needs and start the process."""
+        """Start the process, without waiting for it to serve."""
+        self.prepare().start()
+
+    def prepare(self) -> Child:
+        """Check what it needs: what is left is to start it."""
         port = self.settings.port
         require_free(port, "set CHATGAUGE_CLICKHOUSE_PORT (or --clickhouse-port) to another port")
         self.data.mkdir(parents=True, exist_ok=True)
@@ -81,7 +85,7 @@ class LocalClickHouse:
                 "CHATGAUGE_CLICKHOUSE_PASSWORD": self.settings.password.get_secret_value(),
             },
         )
-        self._child.start()
+        return self._child
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         self.process.wait_until(self.answers, timeout)

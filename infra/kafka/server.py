@@ -61,7 +61,11 @@ class LocalKafka:
             raise
 
     def launch(self) -> None:
-        """Check what it needs, format its storage on the first start, and start the process."""
+        """Start the process, without waiting for it to serve."""
+        self.prepare().start()
+
+    def prepare(self) -> Child:
+        """Check what it needs and format its storage on the first start: what is left is to start it."""
         java, classpath = require_java(), jars.require()
         require_free(self.port, "set CHATGAUGE_KAFKA_BOOTSTRAP (or --kafka-port) to another port")
         self._require_space()
@@ -79,7 +83,7 @@ class LocalKafka:
         if not (self.data / "log" / "meta.properties").exists():
             self._format(command, properties)
         self._child = Child("Kafka", [*command, "kafka.Kafka", str(properties)], self._log)
-        self._child.start()
+        return self._child
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Block until it answers a metadata request and knows itself as a broker."""

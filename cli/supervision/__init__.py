@@ -1,0 +1,1 @@
+"""Running all parts on one machine: start in order, keep running, stop in order."""

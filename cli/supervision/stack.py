@@ -1,0 +1,158 @@
+"""What runs on this machine under `chatgauge up`: which parts, where, with what settings."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.supervision.part import Part
+from infra.clickhouse import LocalClickHouse
+from infra.errors import PortTakenError
+from infra.kafka import LocalKafka
+from infra.ports import answers, require_free
+from infra.process import Child
+from infra.settings import (
+    ApiSettings,
+    ClickHouseSettings,
+    KafkaSettings,
+    SinkSettings,
+    WorkerSettings,
+)
+
+_LOCAL = ("127.0.0.1", "localhost")
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Every port that is listened on."""
+
+    kafka: int
+    clickhouse: int
+    api: int
+    rollup: int
+    usage: int
+    sink: int
+
+    @classmethod
+    def chosen(
+        cls, kafka: int | None = None, clickhouse: int | None = None, api: int | None = None
+    ) -> "Ports":
+        """Those given, and the settings' for the others."""
+        worker = WorkerSettings()
+        return cls(
+            kafka=kafka or local_port(KafkaSettings().bootstrap),
+            clickhouse=clickhouse or ClickHouseSettings().port,
+            api=api or ApiSettings().port,
+            rollup=worker.rollup_metrics_port,
+            usage=worker.usage_metrics_port,
+            sink=SinkSettings().metrics_port,
+        )
+
+    def require_free(self) -> None:
+        """`PortTakenError`, with how to choose another, when one is taken or two are the same."""
+        remedies = {
+            "kafka": "set CHATGAUGE_KAFKA_BOOTSTRAP (or --kafka-port) to another port",
+            "clickhouse": "set CHATGAUGE_CLICKHOUSE_PORT (or --clickhouse-port) to another port",
+            "api": "set CHATGAUGE_API_PORT (or --api-port) to another port",
+            "rollup": "set CHATGAUGE_WORKER_ROLLUP_METRICS_PORT to another port",
+            "usage": "set CHATGAUGE_WORKER_USAGE_METRICS_PORT to another port",
+            "sink": "set CHATGAUGE_SINK_METRICS_PORT to another port",
+        }
+        seen: dict[int, str] = {}
+        for name, remedy in remedies.items():
+            port: int = getattr(self, name)
+            if port in seen:
+                raise PortTakenError(f"port {port} is given to both {seen[port]} and {name}: {remedy}")
+            seen[port] = name
+            require_free(port, remedy)
+
+
+def local_port(bootstrap: str) -> int:
+    """The port of a bootstrap address on this machine; `PortTakenError` for one elsewhere."""
+    host, _, port = bootstrap.split(",")[0].rpartition(":")
+    if host not in _LOCAL or not port.isdecimal():
+        raise PortTakenError(
+            f"CHATGAUGE_KAFKA_BOOTSTRAP is {bootstrap}, and `chatgauge up` runs a Kafka of its own on this "
+            "machine: unset it, or start the parts one by one (worker, sink, api) against that Kafka"
+        )
+    return int(port)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The parts in groups, as they are started and (from the end) stopped."""
+
+    kafka: LocalKafka
+    clickhouse: LocalClickHouse
+    servers: Sequence[Part]
+    readers: Sequence[Part]
+    api: Sequence[Part]
+    traffic: Sequence[Part]
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.ports.api}"
+
+    ports: Ports
+
+
+def build(data: Path, ports: Ports, *, simulate: bool) -> Stack:
+    """All parts, with their data and logs under `data`. Nothing is started."""
+    logs = data / "log"
+    given = ClickHouseSettings()
+    kafka = LocalKafka(data / "kafka", port=ports.kafka, log=logs / "kafka.log")
+    clickhouse = LocalClickHouse(
+        data / "clickhouse",
+        port=ports.clickhouse,
+        user=given.user,
+        password=given.password.get_secret_value(),
+        database=given.database,
+        log=logs / "clickhouse.log",
+    )
+    env = {
+        "CHATGAUGE_KAFKA_BOOTSTRAP": kafka.bootstrap,
+        "CHATGAUGE_KAFKA_REPLICATION": "1",
+        "CHATGAUGE_CLICKHOUSE_HOST": "127.0.0.1",
+        "CHATGAUGE_CLICKHOUSE_PORT": str(ports.clickhouse),
+        "CHATGAUGE_CLICKHOUSE_SECURE": "false",
+        "CHATGAUGE_API_PORT": str(ports.api),
+        "CHATGAUGE_API_PARTS": json.dumps(
+            {
+                part: f"http://127.0.0.1:{port}/metrics"
+                for part, port in (("rollup", ports.rollup), ("usage", ports.usage), ("sink", ports.sink))
+            }
+        ),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+    def command(name: str, about: str, arguments: list[str], ready: Callable[[], bool]) -> Part:
+        child = Child(name, [sys.executable, "-m", "cli.main", *arguments], logs / f"{name}.log", env)
+        return Part(name, about, lambda: child, ready)
+
+    def serves(port: int) -> Callable[[], bool]:
+        return lambda: answers(port)
+
+    return Stack(
+        kafka=kafka,
+        clickhouse=clickhouse,
+        servers=[
+            Part("kafka", f"127.0.0.1:{ports.kafka}", kafka.prepare, kafka.answers, grace=20, storage=True),
+            Part(
+                "clickhouse",
+                f"http://127.0.0.1:{ports.clickhouse}",
+                clickhouse.prepare,
+                clickhouse.answers,
+                grace=20,
+                storage=True,
+            ),
+        ],
+        readers=[
+            command("rollup", "worker", ["worker", "rollup"], serves(ports.rollup)),
+            command("usage", "worker", ["worker", "usage"], serves(ports.usage)),
+            command("sink", "to ClickHouse", ["sink"], serves(ports.sink)),
+        ],
+        api=[command("api", f"http://127.0.0.1:{ports.api}", ["api"], serves(ports.api))],
+        traffic=[command("simulator", "made-up traffic", ["simulate"], lambda: True)] if simulate else [],
+        ports=ports,
+    )

@@ -1,0 +1,160 @@
+"""Keeps parts running, and stops them in the opposite order."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cli.supervision.part import FAILURES_TOLD, Part, State, failures_after, pause_after
+from infra.errors import LocalServerError, StartFailedError
+from infra.process import Child
+
+_LOOK_EVERY = 0.1
+_HURRIED_GRACE = 3.0
+_DEAD_WITHIN = 5.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Parts that start side by side, and what is to be done once they all run (create tables, …)."""
+
+    parts: Sequence[Part]
+    then: Callable[[], Awaitable[None]] | None = None
+
+
+@dataclass
+class Supervisor:
+    """Starts the stages one after another, and keeps every part running until `stop`.
+
+    All its methods belong to the main thread's event loop: the kernel ties the children to that thread.
+    `changed` is called whenever a part enters another state.
+    """
+
+    stages: Sequence[Stage]
+    changed: Callable[[Part], None]
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    _keepers: list[asyncio.Task[None]] = field(default_factory=list)
+    _started: bool = False
+
+    @property
+    def parts(self) -> list[Part]:
+        return [part for stage in self.stages for part in stage.parts]
+
+    async def start(self) -> None:
+        """Returns when all parts run. `LocalServerError` when one cannot; then call `stop`."""
+        for stage in self.stages:
+            ups = [asyncio.Event() for _ in stage.parts]
+            keepers = [
+                asyncio.create_task(self._keep(part, up)) for part, up in zip(stage.parts, ups, strict=True)
+            ]
+            self._keepers += keepers
+            await self._all_up(ups)
+            if stage.then:
+                await stage.then()
+        self._started = True
+
+    async def _all_up(self, ups: list[asyncio.Event]) -> None:
+        waiting = asyncio.gather(*(up.wait() for up in ups))
+        try:
+            tasks: list[asyncio.Future[Any]] = [waiting, *self._keepers]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for keeper in self._keepers:
+                if keeper.done():
+                    keeper.result()
+        finally:
+            if not waiting.done():
+                waiting.cancel()
+
+    async def _keep(self, part: Part, up: asyncio.Event) -> None:
+        while True:
+            begun = time.monotonic()
+            try:
+                await self._bring_up(part)
+                self._enter(part, State.RUNNING)
+                up.set()
+                await _ended(part)
+                trouble: LocalServerError = _child(part).failure(
+                    f"{part.name} ended with status {_child(part).returncode}"
+                )
+            except StartFailedError as failed:
+                trouble = failed
+            except LocalServerError as failed:  # a port, a disk, Java: for a person to see to
+                if not self._started:
+                    raise
+                trouble = failed
+            part.failures = failures_after(part.failures, time.monotonic() - begun)
+            if part.failures >= FAILURES_TOLD and not self._started:
+                raise StartFailedError(f"{trouble} (tried {part.failures} times)", _tail(trouble))
+            pause = pause_after(part.failures)
+            told = part.failures >= FAILURES_TOLD
+            detail = f"{trouble}; again in {pause:g} s"
+            if told:
+                detail += f"\n{_tail(trouble)}"
+            self._enter(part, State.FAILING if told else State.RESTARTING, detail)
+            await asyncio.sleep(pause)
+
+    async def _bring_up(self, part: Part) -> None:
+        if part.state is State.WAITING:
+            self._enter(part, State.STARTING)
+        part.child = None
+        child = await asyncio.to_thread(part.prepare)
+        child.start()
+        part.child = child
+        deadline = time.monotonic() + part.start_within
+        while not await asyncio.to_thread(part.ready):
+            if not child.running:
+                raise child.failure(f"{part.name} ended with status {child.returncode} while starting")
+            if time.monotonic() > deadline:
+                await self._end([part])
+                raise child.failure(f"{part.name} did not answer within {part.start_within:.0f} s")
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def stop(self) -> None:
+        """Stop everything, last started first; returns when nothing of it runs."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        for stage in reversed(self.stages):
+            await self._end(stage.parts)
+
+    async def _end(self, parts: Sequence[Part]) -> None:
+        running = [part for part in parts if part.running]
+        for part in running:
+            self._enter(part, State.STOPPING)
+            _child(part).terminate()
+        begun = time.monotonic()
+        while any(part.running for part in running):
+            waited = time.monotonic() - begun
+            for part in running:
+                if waited >= self._grace(part):
+                    _child(part).kill()
+            if waited > max(self._grace(part) for part in running) + _DEAD_WITHIN:
+                break  # in the kernel's hands; nothing more can be done from here
+            await asyncio.sleep(_LOOK_EVERY / 2)
+        for part in running:
+            self._enter(part, State.STOPPED)
+
+    def _grace(self, part: Part) -> float:
+        if not self.hurry.is_set():
+            return part.grace
+        return _HURRIED_GRACE if part.storage else 0.0
+
+    def _enter(self, part: Part, state: State, detail: str = "") -> None:
+        part.enter(state, detail)
+        self.changed(part)
+
+
+async def _ended(part: Part) -> None:
+    while part.running:  # noqa: ASYNC110
+        await asyncio.sleep(_LOOK_EVERY)
+
+
+def _child(part: Part) -> Child:
+    if part.child is None:
+        raise StartFailedError(f"{part.name} was never started")
+    return part.child
+
+
+def _tail(trouble: LocalServerError) -> str:
+    return trouble.log_tail if isinstance(trouble, StartFailedError) else ""
