@@ -1,6 +1,7 @@
 """Runs one contender as a process of its own and holds its windows against the recomputation."""
 
 import json
+import os
 import subprocess
 import sys
 import uuid
@@ -47,7 +48,12 @@ def run(entrant: Entrant, lane: Lane, scratch: Path, interpreter: Path | None = 
     with (home / "log").open("w") as log:
         try:
             status = subprocess.run(
-                command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, timeout=PATIENCE_S
+                command,
+                cwd=ROOT,
+                env=_environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                timeout=PATIENCE_S,
             ).returncode
         except subprocess.TimeoutExpired:
             status = None
@@ -62,3 +68,8 @@ def run(entrant: Entrant, lane: Lane, scratch: Path, interpreter: Path | None = 
         if wrong:
             raise DisqualifiedError("\n  ".join([f"{entrant.name} gives other windows:", *wrong]))
     return result
+
+
+def _environment() -> dict[str, str]:
+    """As an installed program has it: modules are compiled once, not at each start."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
