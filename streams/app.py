@@ -6,6 +6,7 @@ acknowledgements.
 
 import logging
 import os
+import tempfile
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -80,6 +81,7 @@ def build(
         f"chatgauge-{worker.name}",
         broker=str(url),
         store="memory://",
+        datadir=tempfile.gettempdir(),  # Faust makes sure that it exists, and puts nothing in it
         topic_partitions=kafka.partitions,
         topic_allow_declare=False,
         topic_disable_leader=True,
