@@ -106,9 +106,11 @@ async def _bounds(consumer: AIOKafkaConsumer, topics: Iterable[str]) -> Bounds:
 
 async def _members(admin: AIOKafkaAdminClient, groups: Iterable[str]) -> dict[str, int]:
     members: dict[str, int] = defaultdict(int)
-    for response in await admin.describe_consumer_groups(sorted(groups)):
-        for _error, group, _state, _type, _protocol, present, *_ in response.groups:
-            members[group] = len(present)
+    for name in sorted(groups):
+        # One at a time: aiokafka 0.14 misreads an answer about several groups.
+        for response in await admin.describe_consumer_groups([name]):
+            for _error, group, _state, _type, _protocol, present, *_ in response.groups:
+                members[group] = len(present)
     return members
 
 
