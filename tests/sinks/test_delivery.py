@@ -93,6 +93,12 @@ class Running:
                 await asyncio.sleep(0.02)
 
 
+async def until_committed(place: Place, topic: Topic, offset: int, partition: int = 0) -> None:
+    async with asyncio.timeout(IN_TIME_S):
+        while await place.committed(topic, partition) != offset:  # noqa: ASYNC110 - Kafka has no such event
+            await asyncio.sleep(0.02)
+
+
 def event_writer(place: Place, metrics: SinkMetrics) -> Writer:
     return events.writer(lambda: NOON, PriceList(), topic=place.requests)
 
@@ -214,7 +220,7 @@ async def test_while_clickhouse_is_away_offsets_stay_and_then_all_of_it_comes(pl
     async with Proxy(place.clickhouse.port) as proxy:
         away = place.clickhouse.model_copy(update={"port": proxy.port})
         async with sink(place, place.requests, clickhouse=away) as running:
-            await running.until(lambda: len(stored(place)) == 50)
+            await until_committed(place, place.requests, 50)
             await proxy.close()
             await place.send(place.requests, [encoded(request(n)) for n in range(50, 5_000)])
             await running.until(
@@ -241,7 +247,7 @@ async def test_a_sink_told_to_stop_while_clickhouse_is_away_leaves_the_rest_to_t
         away = place.clickhouse.model_copy(update={"port": proxy.port})
         async with sink(place, place.requests, clickhouse=away) as running:
             await place.send(place.requests, [encoded(request(0))])
-            await running.until(lambda: len(stored(place)) == 1)
+            await until_committed(place, place.requests, 1)
             await proxy.close()
             await place.send(place.requests, [encoded(request(1))])
             await running.until(lambda: running.metric("chatgauge_sink_retries_total", code="0") > 0)
@@ -293,14 +299,15 @@ async def test_what_is_refused_is_a_dead_letter_and_its_neighbours_are_rows(plac
         await letters.until(lambda: place.rows("SELECT count() FROM dead_letters") == [(3,)])
     assert stored(place) == [0, 2, 5]
     assert await place.committed(place.requests, 1) == 6
+    topic = place.requests.name
     columns = "topic, partition, offset, reason, refused_by, key, length(value)"
     assert place.rows(f"SELECT {columns} FROM dead_letters FINAL ORDER BY offset") == [
-        (REQUESTS.name, 1, 1, "unknown_schema", "sink", "k", len(bad)),
-        (REQUESTS.name, 1, 3, "left_over_bytes", "sink", "k", len(large)),
-        (REQUESTS.name, 1, 4, "empty", "sink", "k", None),
+        (topic, 1, 1, "unknown_schema", "sink", "k", len(bad)),
+        (topic, 1, 3, "left_over_bytes", "sink", "k", len(large)),
+        (topic, 1, 4, "empty", "sink", "k", None),
     ]
     for reason in ("unknown_schema", "left_over_bytes", "empty"):
-        assert running.metric("chatgauge_sink_dead_letters_total", topic=REQUESTS.name, reason=reason) == 1
+        assert running.metric("chatgauge_sink_dead_letters_total", topic=topic, reason=reason) == 1
 
 
 async def test_a_dead_letter_sent_twice_is_one_row(place: Place) -> None:
@@ -364,7 +371,7 @@ async def test_offsets_of_blocks_held_back_are_not_committed(place: Place) -> No
         )
         # Written: the first record and the last. The third, held back, is read again after a crash.
         assert counts(place) == [(1, 1), (3, 3)]
-        assert await place.committed(place.windows) == 2
+        await until_committed(place, place.windows, 2)
     # A sink that is told to stop writes what it held back.
     assert sorted(counts(place)) == [(3, 3), (3, 3)]
     assert await place.committed(place.windows) == 4
