@@ -26,7 +26,7 @@ _REQUEST_TIMEOUT_MS = 10_000
 _DELIVERY_TIMEOUT_S = 30.0
 _CLOSE_TIMEOUT_S = 1.0
 _METADATA_TIMEOUT_S = 2.0
-_MISSING_FOR_S = 5.0
+_MISSING_FOR_S = 2.0
 _BATCH_BYTES = 256 * 1024
 
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
@@ -203,6 +203,11 @@ class KafkaTransport:
                 key=messages[end].key, value=messages[end].value, timestamp=now_ms
             ):
                 end += 1
+            if end == at:
+                delivery.refused.append(messages[at])
+                delivery.reason = f"{topic}: an event exceeds {_BATCH_BYTES} bytes"
+                at += 1
+                continue
             try:
                 acknowledged = await producer.send_batch(batch, topic, partition=partition)
                 await asyncio.wait_for(acknowledged, _DELIVERY_TIMEOUT_S)

@@ -30,7 +30,7 @@ _SLICE = 32
 _BREATH_S = 0.0001
 _SHORTEST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 5.0
-_LONGEST_CLOSING_WAIT_S = 0.25
+_LONGEST_WATCHED_WAIT_S = 0.25
 _MOST_UNEXPECTED = 8
 
 
@@ -50,6 +50,7 @@ class Sender:
         self._wake = threading.Event()
         self._urgent = threading.Event()
         self._progress = threading.Condition()
+        self._flushing = 0
         self._closing = False
         self._stopped = False
         self._unexpected = 0
@@ -79,7 +80,13 @@ class Sender:
         self._urgent.set()
         self._wake.set()
         with self._progress:
-            return self._progress.wait_for(lambda: all(lane.settled >= at for lane, at in targets), timeout)
+            self._flushing += 1
+            try:
+                return self._progress.wait_for(
+                    lambda: all(lane.settled >= at for lane, at in targets), timeout
+                )
+            finally:
+                self._flushing -= 1
 
     def close(self, timeout: float) -> int:
         """Send what can be sent in time, stop the thread; returns how many events were left behind."""
@@ -141,7 +148,7 @@ class Sender:
             self._notices.write()
             if delivery.sent:
                 wait = _SHORTEST_WAIT_S
-            pause = min(wait, _LONGEST_CLOSING_WAIT_S) if self._closing else wait
+            pause = min(wait, _LONGEST_WATCHED_WAIT_S) if self._closing or self._flushing else wait
             self._urgent.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311  jitter
             self._urgent.clear()
             wait = min(2 * wait, _LONGEST_WAIT_S)
