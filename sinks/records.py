@@ -12,6 +12,7 @@ from schemas.columnar import Batch, ColumnarReader, refuse_future
 from schemas.contract import schema
 from schemas.registry import SchemaRegistry
 from schemas.topics import Topic
+from schemas.validity import refuse_invalid
 from sinks.writer import Fetch, Insert, Step, Tenure
 
 REFUSED_BY: Final = "sink"
@@ -54,7 +55,7 @@ class RecordWriter:
         for fetch in fetches:
             offsets, arrived = coordinates(fetch)
             batch = self._reader.read([record.value for record in fetch.records], offsets)
-            batch = refuse_future(batch, arrived)
+            batch = refuse_invalid(refuse_future(batch, arrived), self._topic.record)
             letters += self._letters(fetch, batch)
             inserts += self._inserts(fetch.tenure, batch.frame, arrived[batch.indices])
         return Step(letters, inserts, {fetch.tenure: fetch.next_offset for fetch in fetches})
