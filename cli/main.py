@@ -36,13 +36,16 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Telemetry and analytics for services that chat through language models.",
+    help="""Telemetry and analytics for services that chat through language models.
+
+    Settings come from CHATGAUGE_* variables, or from a file .env; .env.example lists them.
+    """,
 )
 
 
 @app.callback()
 def _chatgauge() -> None:
-    """Settings come from CHATGAUGE_* variables, or from a file .env; .env.example lists them."""
+    return
 
 
 def main() -> None:

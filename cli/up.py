@@ -64,8 +64,7 @@ def up(
 
 async def _run(stack: Stack, console: Console) -> None:
     stop = asyncio.Event()
-    parts = [*stack.servers, *stack.readers, *stack.api, *stack.traffic]
-    display = choose(console, parts)
+    display = choose(console, stack.parts)
     supervisor = Supervisor(_stages(stack, display), display.changed)
     loop = asyncio.get_running_loop()
     for number in _STOPPING_SIGNALS:
@@ -104,12 +103,7 @@ def _stages(stack: Stack, display: Display) -> list[Stage]:
         created = [state.name for state in states if state.created]
         display.say(f"topics: {len(states)}, of which {len(created)} new; tables are up to date")
 
-    return [
-        Stage(stack.servers, create),
-        Stage([*stack.readers]),
-        Stage(stack.api),
-        Stage(stack.traffic),
-    ]
+    return [Stage(stack.servers, create), Stage(stack.services), Stage(stack.traffic)]
 
 
 async def _start_and_watch(stack: Stack, supervisor: Supervisor, display: Display) -> None:
@@ -130,7 +124,7 @@ async def _start_and_watch(stack: Stack, supervisor: Supervisor, display: Displa
             f"  API reference  {stack.address}/docs\n"
             f"  Kafka          {stack.kafka.bootstrap}\n"
             f"  ClickHouse     http://127.0.0.1:{stack.ports.clickhouse} (database {settings.database})\n"
-            f"  logs           {stack.readers[0].child.log.parent if stack.readers[0].child else ''}",
+            f"  logs           {stack.logs}",
             "bold",
         )
         while True:

@@ -81,20 +81,23 @@ def local_port(bootstrap: str) -> int:
 
 @dataclass(frozen=True)
 class Stack:
-    """The parts in groups, as they are started and (from the end) stopped."""
+    """The parts, in the order in which they are started and (from the end) stopped."""
 
     kafka: LocalKafka
     clickhouse: LocalClickHouse
     servers: Sequence[Part]
-    readers: Sequence[Part]
-    api: Sequence[Part]
+    services: Sequence[Part]
     traffic: Sequence[Part]
+    ports: Ports
+    logs: Path
+
+    @property
+    def parts(self) -> list[Part]:
+        return [*self.servers, *self.services, *self.traffic]
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.ports.api}"
-
-    ports: Ports
 
 
 def build(data: Path, ports: Ports, *, simulate: bool) -> Stack:
@@ -147,12 +150,13 @@ def build(data: Path, ports: Ports, *, simulate: bool) -> Stack:
                 storage=True,
             ),
         ],
-        readers=[
-            command("rollup", "worker", ["worker", "rollup"], serves(ports.rollup)),
-            command("usage", "worker", ["worker", "usage"], serves(ports.usage)),
+        services=[
             command("sink", "to ClickHouse", ["sink"], serves(ports.sink)),
+            command("usage", "worker", ["worker", "usage"], serves(ports.usage)),
+            command("rollup", "worker", ["worker", "rollup"], serves(ports.rollup)),
+            command("api", f"http://127.0.0.1:{ports.api}", ["api"], serves(ports.api)),
         ],
-        api=[command("api", f"http://127.0.0.1:{ports.api}", ["api"], serves(ports.api))],
         traffic=[command("simulator", "made-up traffic", ["simulate"], lambda: True)] if simulate else [],
         ports=ports,
+        logs=logs,
     )

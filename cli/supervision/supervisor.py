@@ -17,7 +17,10 @@ _DEAD_WITHIN = 5.0
 
 @dataclass(frozen=True)
 class Stage:
-    """Parts that start side by side, and what is to be done once they all run (create tables, …)."""
+    """Parts that start side by side, and what is to be done once they all run (create tables, …).
+
+    Of its parts, the last one is stopped first.
+    """
 
     parts: Sequence[Part]
     then: Callable[[], Awaitable[None]] | None = None
@@ -69,14 +72,13 @@ class Supervisor:
     async def _keep(self, part: Part, up: asyncio.Event) -> None:
         while True:
             begun = time.monotonic()
+            trouble: LocalServerError
             try:
-                await self._bring_up(part)
+                child = await self._bring_up(part)
                 self._enter(part, State.RUNNING)
                 up.set()
                 await _ended(part)
-                trouble: LocalServerError = _child(part).failure(
-                    f"{part.name} ended with status {_child(part).returncode}"
-                )
+                trouble = child.failure(f"{part.name} ended with status {child.returncode}")
             except StartFailedError as failed:
                 trouble = failed
             except LocalServerError as failed:  # a port, a disk, Java: for a person to see to
@@ -94,7 +96,7 @@ class Supervisor:
             self._enter(part, State.FAILING if told else State.RESTARTING, detail)
             await asyncio.sleep(pause)
 
-    async def _bring_up(self, part: Part) -> None:
+    async def _bring_up(self, part: Part) -> Child:
         if part.state is State.WAITING:
             self._enter(part, State.STARTING)
         part.child = None
@@ -106,34 +108,33 @@ class Supervisor:
             if not child.running:
                 raise child.failure(f"{part.name} ended with status {child.returncode} while starting")
             if time.monotonic() > deadline:
-                await self._end([part])
+                await self._end(part)
                 raise child.failure(f"{part.name} did not answer within {part.start_within:.0f} s")
             await asyncio.sleep(_LOOK_EVERY)
+        return child
 
     async def stop(self) -> None:
         """Stop everything, last started first; returns when nothing of it runs."""
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        for stage in reversed(self.stages):
-            await self._end(stage.parts)
+        for part in reversed(self.parts):
+            await self._end(part)
 
-    async def _end(self, parts: Sequence[Part]) -> None:
-        running = [part for part in parts if part.running]
-        for part in running:
-            self._enter(part, State.STOPPING)
-            _child(part).terminate()
+    async def _end(self, part: Part) -> None:
+        if part.child is None or not part.running:
+            return
+        self._enter(part, State.STOPPING)
+        part.child.terminate()
         begun = time.monotonic()
-        while any(part.running for part in running):
+        while part.running:
             waited = time.monotonic() - begun
-            for part in running:
-                if waited >= self._grace(part):
-                    _child(part).kill()
-            if waited > max(self._grace(part) for part in running) + _DEAD_WITHIN:
+            if waited >= self._grace(part):
+                part.child.kill()
+            if waited > self._grace(part) + _DEAD_WITHIN:
                 break  # in the kernel's hands; nothing more can be done from here
             await asyncio.sleep(_LOOK_EVERY / 2)
-        for part in running:
-            self._enter(part, State.STOPPED)
+        self._enter(part, State.STOPPED)
 
     def _grace(self, part: Part) -> float:
         if not self.hurry.is_set():
@@ -148,12 +149,6 @@ class Supervisor:
 async def _ended(part: Part) -> None:
     while part.running:  # noqa: ASYNC110
         await asyncio.sleep(_LOOK_EVERY)
-
-
-def _child(part: Part) -> Child:
-    if part.child is None:
-        raise StartFailedError(f"{part.name} was never started")
-    return part.child
 
 
 def _tail(trouble: LocalServerError) -> str:

@@ -19,6 +19,8 @@ from infra.ports import answers, free_port, require_free
 from infra.process import Child
 
 _LOG4J = Path(__file__).with_name("log4j2.properties")
+_SHORT_LIVED = "-XX:TieredStopAtLevel=1"
+"""A Java that is gone in a second has no use for the optimising compiler."""
 _LEAST_FREE = 512 * 1024 * 1024
 _LARGEST_BATCH = 16 * 1024 * 1024 + 64 * 1024
 """A window block of 16 MiB and the batch around it."""
@@ -158,7 +160,17 @@ class LocalKafka:
     def _format(self, command: list[str], properties: Path) -> None:
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         outcome = subprocess.run(
-            [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)],
+            [
+                command[0],
+                _SHORT_LIVED,
+                *command[1:],
+                "kafka.tools.StorageTool",
+                "format",
+                "-t",
+                cluster,
+                "-c",
+                str(properties),
+            ],
             capture_output=True,
             text=True,
             check=False,
