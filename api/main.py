@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final
 
@@ -58,12 +59,23 @@ def run(
     # uvicorn raises the signal again once it has stopped; by then there is nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    server = uvicorn.Server(config)
-    server.run()
-    if not server.started:
+    with _listening(api.host, api.port) as listener:
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A bound socket, before anything else is begun."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
         raise SystemExit(
-            f"The API could not listen on {api.host}:{api.port}: is the port taken? Set CHATGAUGE_API_PORT."
-        )
+            f"The API can't listen on {host}:{port} ({error.strerror}): is the port taken? "
+            "Set CHATGAUGE_API_PORT."
+        ) from None
+    return listener
 
 
 def build(

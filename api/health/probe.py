@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from api.health.progress import LIVE_STATE, Follower, Offsets, Progress, Sighting
+from api.kafka import partitions
 from api.live.live import Live
 from api.live.reader import Reader
 from api.times import Clock
@@ -61,9 +62,9 @@ class Probe:
     async def _look_on(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
             admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=5_000)
-            consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap, request_timeout_ms=5_000)
             stack.push_async_callback(admin.close)
             await admin.start()
+            consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap, request_timeout_ms=5_000)
             stack.push_async_callback(consumer.stop)
             await consumer.start()
             while True:
@@ -73,7 +74,8 @@ class Probe:
 
     async def _look(self, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> None:
         followers = self._progress.followers
-        bounds = await _bounds(consumer, {f.topic for f in followers} | {REQUESTS.name, DEAD_LETTERS.name})
+        topics = {f.topic for f in followers} | {REQUESTS.name, DEAD_LETTERS.name}
+        bounds = await _bounds(consumer, await partitions(admin, topics))
         source = {tp.partition: end for tp, (_, end) in bounds.items() if tp.topic == REQUESTS.name}
         if source:
             empty = frozenset(partition for partition, end in source.items() if not end)
@@ -90,13 +92,7 @@ class Probe:
             self._progress.observe(follower, sighting, self._clock())
 
 
-async def _bounds(consumer: AIOKafkaConsumer, topics: Iterable[str]) -> Bounds:
-    known = await consumer.topics()
-    places = [
-        TopicPartition(topic, partition)
-        for topic in sorted(set(topics) & known)
-        for partition in sorted(consumer.partitions_for_topic(topic) or ())
-    ]
+async def _bounds(consumer: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> Bounds:
     if not places:
         return {}
     begins = await consumer.beginning_offsets(places)

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from api.kafka import partitions
 from api.live.coverage import Heartbeat
 from api.live.live import Live, Record
 from api.live.state import Limits
@@ -67,7 +69,10 @@ class Reader:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(consumer.stop)
             await consumer.start()
-            places = await self._places(consumer)
+            admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+            stack.push_async_callback(admin.close)
+            await admin.start()
+            places = await self._places(admin)
             await self._assign(consumer, places)
             target = await consumer.end_offsets(places)
             checked_at = self._clock()
@@ -81,20 +86,19 @@ class Reader:
                     self._live.observe_caught_up()
                 if self._clock() - checked_at >= _NEW_PARTITIONS:
                     checked_at = self._clock()
-                    if set(await self._places(consumer)) != set(places):
+                    if await self._places(admin) != places:
                         return  # to begin again, with the new partitions
 
-    async def _places(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+    async def _places(self, admin: AIOKafkaAdminClient) -> list[TopicPartition]:
         """All partitions of the topics, once all topics exist."""
-        wanted = (WINDOWS.name, USAGE.name, CLOSED.name)
-        while missing := set(wanted) - await consumer.topics():
+        wanted = {WINDOWS.name, USAGE.name, CLOSED.name}
+        while True:
+            places = await partitions(admin, wanted)
+            missing = wanted - {place.topic for place in places}
+            if not missing:
+                return places
             self.failure = f"awaiting the topics {', '.join(sorted(missing))} (chatgauge topics creates them)"
             await asyncio.sleep(_RETRY)
-        return [
-            TopicPartition(topic, partition)
-            for topic in wanted
-            for partition in sorted(consumer.partitions_for_topic(topic) or ())
-        ]
 
     async def _assign(self, consumer: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> None:
         consumer.assign(places)
