@@ -1,4 +1,4 @@
-"""What a run came to: the table for people, `results/latest.json` for everybody else."""
+"""What a run came to: a table for people, JSON for everybody else."""
 
 import json
 import statistics
@@ -12,6 +12,12 @@ from rich.table import Table
 
 from bench.contenders.race import Result
 from bench.entrants import Entrant
+
+
+_LEGEND = (
+    "Per second: median of the runs; CPU and memory (peak): of the process itself; "
+    "windows: held against a recomputation from the topic"
+)
 
 
 @dataclass(frozen=True)
@@ -46,48 +52,55 @@ class Row:
         }
 
 
-def write(rows: Sequence[Row], machine: Mapping[str, Any], load: Mapping[str, Any], file: Path) -> None:
-    """One object a contender, and the machine and the load beside them."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figures = {row.entrant.name: row.figures() for row in rows} | {
-        "load": dict(load),
-        "machine": dict(machine),
-    }
-    file.write_text(json.dumps(figures, indent=2) + "\n")
+HEADINGS = ("", "events", "per second", "least to most", "rollup is", "CPU an event", "memory", "windows")
+
+
+def lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The table's lines, as `HEADINGS` has them."""
+    ours = next((row for row in rows if row.entrant.name == "rollup"), None)
+    told = []
+    for row in rows:
+        figures = row.figures()
+        compared = ours is not None and row.entrant.equal_work and row is not ours
+        told.append(
+            (
+                row.entrant.about,
+                f"{figures['events']:,}",
+                f"{row.rate:,.0f}",
+                f"{figures['min']:,} to {figures['max']:,}",
+                f"{ours.rate / row.rate:.1f} ×" if ours is not None and compared else "",
+                f"{figures['cpu_us_per_event']:.1f} µs",
+                f"{figures['rss_mb']:.0f} MB",
+                "equal" if row.entrant.windows else "",
+            )
+        )
+    return told
+
+
+def title(machine: Mapping[str, Any], load: Mapping[str, Any]) -> str:
+    """What was run, and where."""
+    return (
+        f"{load['events']:,} events of {load['value_bytes']:.0f} bytes in {load['partitions']} partitions, "
+        f"{machine['cores']} cores ({machine['cpu']}) shared with the broker, {machine['date'][:10]}"
+    )
 
 
 def show(rows: Sequence[Row], machine: Mapping[str, Any], load: Mapping[str, Any]) -> None:
     """The table, on standard output."""
-    ours = next((row for row in rows if row.entrant.name == "rollup"), None)
-    table = Table(
-        title=f"{load['events']:,} events of {load['value_bytes']:.0f} bytes, "
-        f"{load['partitions']} partitions, {machine['cores']} cores shared with the broker",
-        caption="per second: median (least to most) of the runs; memory: peak of the process",
-    )
-    table.add_column("")
-    for heading in (
-        "events",
-        "per second",
-        "",
-        "rollup is",
-        "CPU an event",
-        "memory",
-        "start-up",
-        "same windows",
-    ):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        figures = row.figures()
-        equal_work = ours is not None and row.entrant.equal_work and row is not ours
-        table.add_row(
-            row.entrant.about,
-            f"{figures['events']:,}",
-            f"{row.rate:,.0f}",
-            f"({figures['min']:,} to {figures['max']:,})",
-            f"{ours.rate / row.rate:.1f} ×" if ours is not None and equal_work else "",
-            f"{figures['cpu_us_per_event']:.1f} µs",
-            f"{figures['rss_mb']:.0f} MB",
-            f"{figures['startup_seconds']:.1f} s",
-            "yes" if row.entrant.windows else "",
-        )
+    table = Table(title=title(machine, load), caption=_LEGEND)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right" if heading else "left")
+    for line in lines(rows):
+        table.add_row(*line)
     Console(width=150).print(table)
+
+
+def write(rows: Sequence[Row], machine: Mapping[str, Any], load: Mapping[str, Any], file: Path) -> None:
+    """One object a contender, the load and the machine, as JSON; and the table beside it, as Markdown."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figures: dict[str, Any] = {row.entrant.name: row.figures() for row in rows}
+    figures |= {"load": dict(load), "machine": dict(machine)}
+    file.write_text(json.dumps(figures, indent=2) + "\n")
+    ruler = ("---", *("---:" for _ in HEADINGS[1:]))
+    table = "\n".join(f"| {' | '.join(line)} |" for line in (HEADINGS, ruler, *lines(rows)))
+    file.with_suffix(".md").write_text(f"{title(machine, load)}.\n\n{table}\n\n{_LEGEND}.\n")
