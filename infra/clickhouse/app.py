@@ -172,7 +172,7 @@ class Interface:
             timeout=_seconds(asked.get("session_timeout")),
         )
         if statement.data_from is not None:
-            insertion = Insertion(self._inserts, connection, statement)
+            insertion = Insertion(self._inserts, connection, statement, self._engine.incoming())
             progress = await insertion.run(data)
             return Response(headers=self._headers(query_id, statement.format or "", progress))
         default_format = (

@@ -6,11 +6,13 @@ parameters end with it. What a session keeps (SET, USE, temporary tables) is in 
 
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from infra.clickhouse.errors import SYNTAX_ERROR, UNKNOWN_SETTING, ClickHouseError
 from infra.clickhouse.statement import Statement
@@ -53,37 +55,6 @@ class Progress:
     elapsed_ns: int = 0
 
 
-class Insert:
-    """An INSERT whose data come in pieces; nothing is kept unless `finish` returns."""
-
-    def __init__(self, inserter: Any) -> None:
-        self._inserter = inserter
-
-    def append(self, piece: bytes) -> None:
-        try:
-            self._inserter.append(piece)
-        except RuntimeError as error:
-            raise ClickHouseError.from_engine(error) from error
-
-    def finish(self) -> Progress:
-        try:
-            written = self._inserter.finish()
-        except RuntimeError as error:
-            raise ClickHouseError.from_engine(error) from error
-        return Progress(
-            written_rows=written.rows_written,
-            written_bytes=written.bytes_written,
-            elapsed_ns=int(written.elapsed * 1e9),
-        )
-
-    def cancel(self) -> None:
-        """Drop what has been appended; harmless after `finish`."""
-        try:
-            self._inserter.cancel()
-        except RuntimeError as error:
-            raise ClickHouseError.from_engine(error) from error
-
-
 class Engine:
     """One per process and directory: the engine locks the directory, and there is one engine in a process.
 
@@ -92,6 +63,10 @@ class Engine:
 
     def __init__(self, data: Path, memory: int) -> None:
         self._address = str(data.resolve())
+        self._incoming = data.resolve() / "incoming"
+        # What an end by force left there was never acknowledged.
+        shutil.rmtree(self._incoming, ignore_errors=True)
+        self._incoming.mkdir(parents=True)
         # The first connection opens the directory and keeps it open for the others.
         self._keeper = _connect(
             f"{self._address}?max_server_memory_usage={memory}&mark_cache_size={memory // 16}"
@@ -111,12 +86,16 @@ class Engine:
         finally:
             connection.close()
 
+    def incoming(self) -> IO[bytes]:
+        """A new file for the data of an INSERT, gone when it is closed."""
+        return tempfile.NamedTemporaryFile(dir=self._incoming, buffering=_PIECE)
+
     def cancel(self, query_id: str | None = None) -> None:
         """Stop the query, or all of them."""
         which = f"query LIKE '%{_mark(query_id)}%'" if query_id else "query NOT LIKE 'KILL%'"
         try:
             self._keeper.query(f"KILL QUERY WHERE {which} ASYNC", "Null")
-        except chdb.ChdbError as error:
+        except RuntimeError as error:
             raise ClickHouseError.from_engine(error) from error
 
     def close(self) -> None:
@@ -135,7 +114,7 @@ def prepare(connection: Any, context: Context) -> None:
             connection.query(f"SET {_assignments(values)}", "Null")
         if readonly is not None:
             connection.query(f"SET readonly = {quote_text(readonly)}", "Null")
-    except chdb.ChdbError as error:
+    except RuntimeError as error:
         raise ClickHouseError.from_engine(error) from error
 
 
@@ -152,7 +131,7 @@ def run(
         return
     try:
         result = connection.query(text, wanted)
-    except chdb.ChdbError as error:
+    except RuntimeError as error:
         raise ClickHouseError.from_engine(error) from error
     progress = Progress(
         read_rows=result.storage_rows_read(),
@@ -185,17 +164,30 @@ def _streamed(connection: Any, text: str, wanted: str) -> Generator[tuple[bytes,
                 if size >= _PIECE:
                     yield b"".join(pieces), progress
                     pieces, size = [], 0
-    except chdb.ChdbError as error:
+    except RuntimeError as error:
         raise ClickHouseError.from_engine(error) from error
     yield b"".join(pieces), progress
 
 
-def begin_insert(connection: Any, statement: Statement) -> Insert:
-    """Start an INSERT whose data follow, in the statement's format."""
+def insert(connection: Any, statement: Statement, data: Path) -> Progress:
+    """Execute an INSERT with the data that the file holds, in the statement's format.
+
+    (The binding can also be fed piece by piece, `send_insert`, but then it keeps silent about errors that
+    come up while the last rows are written: a violated constraint, a full disk.)
+    """
+    settings = statement.settings.decode(errors="replace")
+    text = f"{_decoded(statement)} FROM INFILE {quote_text(str(data))} {settings} FORMAT {statement.format}"
     try:
-        return Insert(connection.send_insert(_decoded(statement), statement.format))
+        result = connection.query(text, "Null")
     except RuntimeError as error:
         raise ClickHouseError.from_engine(error) from error
+    return Progress(
+        read_rows=result.rows_written(),
+        read_bytes=result.bytes_written(),
+        written_rows=result.rows_written(),
+        written_bytes=result.bytes_written(),
+        elapsed_ns=int(result.elapsed() * 1e9),
+    )
 
 
 def _decoded(statement: Statement) -> str:

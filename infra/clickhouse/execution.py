@@ -8,16 +8,18 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import IO, Any, TypeVar
 
-from infra.clickhouse.engine import Progress, begin_insert, run
+from infra.clickhouse.engine import Progress, insert, run
+from infra.clickhouse.errors import CANNOT_WRITE, ClickHouseError
 from infra.clickhouse.statement import Statement
 
 Result = TypeVar("Result")
 Connecting = AbstractContextManager[Any]
 
 _GATHERED = 4 * 1024 * 1024
-"""Bytes of an INSERT handed to the engine at once: a hand-over costs some 50 µs."""
+"""Bytes of an INSERT handed to a thread at once: a hand-over costs some 50 µs."""
 
 
 class Threads:
@@ -88,39 +90,41 @@ class Execution:
 
 
 class Insertion:
-    """One INSERT whose data come with the request."""
+    """One INSERT whose data come with the request: gathered in a file, then written at once."""
 
-    def __init__(self, threads: Threads, connection: Connecting, statement: Statement) -> None:
+    def __init__(
+        self, threads: Threads, connection: Connecting, statement: Statement, incoming: IO[bytes]
+    ) -> None:
         self._threads = threads
         self._connection = connection
         self._statement = statement
+        self._incoming = incoming
 
     async def run(self, data: AsyncIterator[bytes]) -> Progress:
-        """Feed the data to the engine as they arrive; on any failure nothing more is written."""
-        opened = ExitStack()
         try:
-            insert = await self._threads.call(self._begin, opened)
             gathered: list[bytes] = []
             size = 0
             async for piece in data:
                 gathered.append(piece)
                 size += len(piece)
                 if size >= _GATHERED:
-                    await self._threads.call(insert.append, b"".join(gathered))
+                    await self._threads.call(_write, self._incoming, gathered)
                     gathered, size = [], 0
-            return await self._threads.call(_finish, insert, b"".join(gathered))
+            return await self._threads.call(self._finish, gathered)
         finally:
-            await self._threads.call(opened.close)
+            self._incoming.close()
 
-    def _begin(self, opened: ExitStack) -> Any:
-        connection = opened.enter_context(self._connection)
-        insert = begin_insert(connection, self._statement)
-        opened.callback(insert.cancel)
-        return insert
+    def _finish(self, last: list[bytes]) -> Progress:
+        _write(self._incoming, last)
+        with self._connection as connection:
+            return insert(connection, self._statement, Path(self._incoming.name))
 
 
-def _finish(insert: Any, last: bytes) -> Progress:
-    if last:
-        insert.append(last)
-    progress: Progress = insert.finish()
-    return progress
+def _write(file: IO[bytes], pieces: list[bytes]) -> None:
+    try:
+        file.writelines(pieces)
+        file.flush()
+    except OSError as problem:
+        raise ClickHouseError.of(
+            CANNOT_WRITE, f"Cannot keep the data of the request: {problem.strerror}: free some space"
+        ) from problem

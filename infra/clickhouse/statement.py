@@ -33,13 +33,15 @@ class Statement:
     """One statement.
 
     `text` is what to execute. `data_from` is the offset in the text it was parsed from at which the data
-    of an INSERT begin, and None when there are none; then `text` ends before FORMAT or VALUES, and
-    `format` is the data's. Otherwise `format` is what the statement asks for its result, if it does.
+    of an INSERT begin, and None when there are none. If there are, `text` ends before SETTINGS, FORMAT and
+    VALUES, `settings` are its SETTINGS, and `format` is the data's. Otherwise `format` is what the
+    statement asks for its result, if it does.
     """
 
     kind: bytes
     text: bytes
     format: str | None = None
+    settings: bytes = b""
     data_from: int | None = None
     temporary: bool = False
     totals: bool = False
@@ -89,11 +91,11 @@ def parse(sql: bytes) -> Statement:
         word = text.upper()
         if kind == b"INSERT":
             if word == b"VALUES" and not selects:
-                return Statement(kind, sql[: token.start()], "Values", token.end())
+                return _with_data(sql, words, token.start(), "Values", token.end())
             if words and words[-1][0] == b"FORMAT" and not selects:
                 starts = _LINE_END.match(sql, token.end())
                 data_from = starts.end() if starts else token.end()
-                return Statement(kind, sql[: words[-1][1]], text.decode(), data_from)
+                return _with_data(sql, words, words[-1][1], text.decode(), data_from)
             selects = selects or word in (b"SELECT", b"WITH")
         words.append((word, token.start()))
     if not kind:
@@ -106,6 +108,13 @@ def parse(sql: bytes) -> Statement:
         temporary=kind in (b"CREATE", b"REPLACE") and b"TEMPORARY" in names[:5],
         totals=b"TOTALS" in names,
     )
+
+
+def _with_data(
+    sql: bytes, words: list[tuple[bytes, int]], end: int, wanted: str, data_from: int
+) -> Statement:
+    settings = next((start for word, start in words if word == b"SETTINGS"), end)
+    return Statement(b"INSERT", sql[:settings], wanted, sql[settings:end], data_from)
 
 
 def _asked_format(sql: bytes, words: list[tuple[bytes, int]]) -> str | None:
