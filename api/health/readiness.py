@@ -28,7 +28,7 @@ class Health:
     async def ready(self) -> Readiness:
         """All checks, each with what is wrong."""
         checks = [self._kafka(), await self._clickhouse(), self._live_state(), *self._followers()]
-        awaiting = [check.detail for check in checks if not check.ok]
+        awaiting = list(dict.fromkeys(check.detail for check in checks if not check.ok))
         return Readiness(status="not ready" if awaiting else "ready", awaiting=awaiting, checks=checks)
 
     def _kafka(self) -> Check:
