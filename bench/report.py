@@ -13,7 +13,6 @@ from rich.table import Table
 from bench.contenders.race import Result
 from bench.entrants import Entrant
 
-
 _LEGEND = (
     "Per second: median of the runs; CPU and memory (peak): of the process itself; "
     "windows: held against a recomputation from the topic"
