@@ -12,7 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 def _config(prefix: str) -> SettingsConfigDict:
-    return SettingsConfigDict(env_prefix=f"CHATGAUGE_{prefix}", env_file=".env", extra="ignore", frozen=True)
+    return SettingsConfigDict(
+        env_prefix=f"CHATGAUGE_{prefix}", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
 
 class KafkaSettings(BaseSettings):
@@ -94,6 +96,15 @@ class SinkSettings(BaseSettings):
     """Most rows in one insert."""
     metrics_port: int = Field(9103, ge=0, le=65535)
     """Where the sinks serve their Prometheus metrics; 0 takes a free port."""
+
+
+class MetricsSettings(BaseSettings):
+    """Who can read the workers' and the sinks' Prometheus metrics."""
+
+    model_config = _config("METRICS_")
+
+    host: str = "127.0.0.1"
+    """The address they are served on; 0.0.0.0 where they are scraped from other machines."""
 
 
 class RetentionSettings(BaseSettings):
