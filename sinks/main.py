@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from infra.settings import (
     ClickHouseSettings,
     KafkaSettings,
+    MetricsSettings,
     RegistrySettings,
     RetentionSettings,
     SinkSettings,
@@ -160,7 +161,7 @@ async def _until_signalled(settings: Settings) -> None:
 
 @contextmanager
 def _page(port: int, prometheus: CollectorRegistry) -> Iterator[None]:
-    server, thread = start_http_server(port, addr="0.0.0.0", registry=prometheus)  # noqa: S104 - scraped from outside
+    server, thread = start_http_server(port, addr=MetricsSettings().host, registry=prometheus)
     try:
         yield
     finally:

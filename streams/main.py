@@ -5,7 +5,7 @@ import logging
 import faust
 from prometheus_client import start_http_server
 
-from infra.settings import KafkaSettings, RegistrySettings, WindowSettings, WorkerSettings
+from infra.settings import KafkaSettings, MetricsSettings, RegistrySettings, WindowSettings, WorkerSettings
 from streams.app import WORKERS, build, registry_of
 
 
@@ -19,5 +19,5 @@ def run(kind: str, metrics_port: int) -> None:
     worker = WORKERS[kind](WindowSettings(), steps)
     app = build(worker, KafkaSettings(), steps, registry_of(RegistrySettings()))
     if metrics_port:
-        start_http_server(metrics_port, addr="127.0.0.1")
+        start_http_server(metrics_port, addr=MetricsSettings().host)
     faust.Worker(app, loglevel="WARN", redirect_stdouts=False, quiet=True).execute_from_commandline()
