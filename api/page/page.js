@@ -12,7 +12,7 @@ const number = (x, digits = 1) => (x >= 1000 ? short.format(x) : x.toFixed(digit
 const percent = (x) => (x === null ? "–" : (100 * x).toFixed(x > 0 && x < 0.001 ? 2 : 1));
 const duration = (ms) => (ms === null ? "–" : ms >= 10_000 ? `${(ms / 1000).toFixed(1)} s` : ms >= 1000 ? `${(ms / 1000).toFixed(2)} s` : `${ms.toFixed(0)} ms`);
 const dollars = (usd) => (usd === null ? "–" : usd >= 100 ? whole.format(Math.round(usd)) : usd.toFixed(usd < 1 ? 4 : 2));
-const clock = (iso) => new Date(iso).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const clock = (iso) => new Date(iso).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 
 async function ask(path) {
   const answer = await fetch(path, { signal: AbortSignal.timeout(8000) });
@@ -130,8 +130,10 @@ function showStatus(kind, text) {
 function showCoverage(now) {
   const { partitions, watermark, slowest_partition, closed_through, missing } = now.coverage;
   const silent = now.age_ms === null;
+  const behind = watermark ? new Date(now.window.end) - new Date(watermark) : 0;
   if (silent) showStatus("warn", "waiting for the first requests");
   else if (now.age_ms > 30_000) showStatus("warn", `no news for ${duration(now.age_ms)}`);
+  else if (behind > 30_000) showStatus("warn", `${duration(behind)} behind the events`);
   else showStatus("good", `live, ${duration(now.age_ms)} old`);
   const parts = [`${clock(now.window.start)} to ${clock(now.window.end)} in panes of ${now.window.pane}`];
   parts.push(`${partitions.reporting} of ${partitions.total ?? "?"} partitions report`);
