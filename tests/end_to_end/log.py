@@ -1,0 +1,85 @@
+"""Kafka as it stands: raw records, ends and committed offsets."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+_WITHIN_S = 120
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record of a topic, as it lies there."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(frozen=True)
+class Log:
+    """The topics of the Kafka at `bootstrap`. Its methods block."""
+
+    bootstrap: str
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """Where each partition ends."""
+        return asyncio.run(self._ends(topic))
+
+    def records(self, topic: str) -> list[Record]:
+        """Everything in the topic, in the order of each partition."""
+        return asyncio.run(self._records(topic))
+
+    def left(self, group: str, topic: str) -> int:
+        """How many records the group has not acknowledged yet."""
+        return asyncio.run(self._left(group, topic))
+
+    def acknowledged(self, group: str, topic: str) -> int:
+        """How many records the group has acknowledged."""
+        return asyncio.run(self._acknowledged(group, topic))
+
+    async def _ends(self, topic: str) -> dict[int, int]:
+        async with self._consumer() as consumer:
+            ends = await consumer.end_offsets(await _partitions(consumer, topic))
+            return {place.partition: end for place, end in ends.items()}
+
+    async def _records(self, topic: str) -> list[Record]:
+        found: list[Record] = []
+        async with self._consumer() as consumer, asyncio.timeout(_WITHIN_S):
+            places = await _partitions(consumer, topic)
+            ends = await consumer.end_offsets(places)
+            consumer.assign(places)
+            await consumer.seek_to_beginning(*places)
+            while any([await consumer.position(place) < ends[place] for place in places]):
+                for place, records in (await consumer.getmany(timeout_ms=200)).items():
+                    found += [
+                        Record(place.partition, one.offset, one.timestamp, one.key, one.value)
+                        for one in records
+                        if one.offset < ends[place]
+                    ]
+        return found
+
+    async def _left(self, group: str, topic: str) -> int:
+        return sum((await self._ends(topic)).values()) - await self._acknowledged(group, topic)
+
+    async def _acknowledged(self, group: str, topic: str) -> int:
+        async with self._consumer(group) as consumer:
+            places = await _partitions(consumer, topic)
+            return sum([await consumer.committed(place) or 0 for place in places])
+
+    def _consumer(self, group: str | None = None) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap,
+            group_id=group,
+            enable_auto_commit=False,
+            max_poll_records=20_000,
+        )
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> Sequence[TopicPartition]:
+    cluster = await consumer._client.fetch_all_metadata()
+    return [TopicPartition(topic, partition) for partition in sorted(cluster.partitions_for_topic(topic))]
