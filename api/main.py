@@ -43,6 +43,7 @@ def run(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # aiokafka warns of every lost connection, many times; what matters is in /health/ready.
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     disable_created_metrics()  # type: ignore[no-untyped-call]
     app = build(
         api, kafka or KafkaSettings(), clickhouse or ClickHouseSettings(), windows or WindowSettings()
