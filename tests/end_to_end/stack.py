@@ -120,10 +120,6 @@ class Stack:
                 continue  # it has just ended
         return None
 
-    def counted(self, group: str) -> int:
-        """How many records of chat.requests a group has acknowledged."""
-        return self.log.acknowledged(group, "chat.requests")
-
     def wait_until_settled(self) -> None:
         """Return when everything sent so far is acknowledged, and all that came of it is in ClickHouse."""
         for group in WORKERS.values():

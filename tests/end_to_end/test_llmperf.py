@@ -126,7 +126,8 @@ def test_errors_in_clickhouse_are_the_files(replayed: Stack, expected: dict[Mode
         "SELECT provider, model, sum(requests), sum(errors) FROM requests_by_model GROUP BY provider, model"
     )
     raw = replayed.query(
-        "SELECT provider, model, count(), countIf(error_type IS NOT NULL) FROM requests GROUP BY provider, model"
+        "SELECT provider, model, count(), countIf(error_type IS NOT NULL) "
+        "FROM requests GROUP BY provider, model"
     )
 
     wanted = {model: (one.requests, one.errors) for model, one in expected.items()}
