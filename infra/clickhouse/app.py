@@ -139,10 +139,10 @@ class Interface:
         query_id = asked.get("query_id") or request.headers.get("x-clickhouse-query-id") or str(uuid.uuid4())
         body = Body(request, self._largest_request)
         try:
-            access.require_own_origin(request.headers)
-            access.require(self._allowed, access.given(request.headers, asked))
             if request.method == "GET" and not asked.get("query"):
                 return PlainTextResponse("Ok.\n")
+            access.require_own_origin(request.headers)
+            access.require(self._allowed, access.given(request.headers, asked))
             return await self._execute(request, asked, body, query_id)
         except ClickHouseError as error:
             await body.discard()

@@ -4,6 +4,7 @@ import shutil
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,7 +21,10 @@ _LEAST_FREE = 512 * 1024 * 1024
 
 
 class LocalClickHouse:
-    """`python -m infra.clickhouse` on 127.0.0.1, with its data under `data` (kept between runs)."""
+    """`python -m infra.clickhouse` on 127.0.0.1, with its data under `data` (kept between runs).
+
+    `options` are further arguments of that command, such as `--memory`.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class LocalClickHouse:
         password: str = "",
         database: str = "chatgauge",
         log: Path | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self.data = data.absolute()
         self.settings = ClickHouseSettings(
@@ -42,6 +47,7 @@ class LocalClickHouse:
             secure=False,
         )
         self._log = log or self.data.parent / "clickhouse.log"
+        self._options = tuple(options)
         self._child: Child | None = None
 
     @property
@@ -76,7 +82,16 @@ class LocalClickHouse:
             )
         self._child = Child(
             "ClickHouse",
-            [sys.executable, "-m", "infra.clickhouse", "--data", str(self.data), "--port", str(port)],
+            [
+                sys.executable,
+                "-m",
+                "infra.clickhouse",
+                "--data",
+                str(self.data),
+                "--port",
+                str(port),
+                *self._options,
+            ],
             self._log,
             env={
                 "PYTHONPATH": str(_CHECKOUT),
