@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 from collections import defaultdict
@@ -104,6 +105,7 @@ def say(line: str) -> None:
 
 def main() -> int:
     told = options()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that nothing stays behind
     with tempfile.TemporaryDirectory(prefix="chatgauge-bench-") as scratch:
         kafka = LocalKafka(Path(scratch) / "kafka", port=free_port(), heap="1g", partitions=PARTITIONS)
         try:
