@@ -113,19 +113,16 @@ async def _start_and_watch(stack: Stack, supervisor: Supervisor, display: Displa
     try:
         status = await _first_ready(reader, display)
         took = time.monotonic() - begun
-        if status is None or not status.ready:
-            display.say(
-                f"not ready after {took:.0f} s: {stack.address}/health/ready says why",
-                "yellow",
-            )
-        settings = ClickHouseSettings()
+        ready = status is not None and status.ready
+        headline = "ready after" if ready else f"not ready yet, see {stack.address}/health/ready; runs for"
         display.say(
-            f"ready after {took:.0f} s: open {stack.address}\n"
+            f"{headline} {took:.0f} s: open {stack.address}\n"
             f"  API reference  {stack.address}/docs\n"
             f"  Kafka          {stack.kafka.bootstrap}\n"
-            f"  ClickHouse     http://127.0.0.1:{stack.ports.clickhouse} (database {settings.database})\n"
+            f"  ClickHouse     http://127.0.0.1:{stack.ports.clickhouse}"
+            f" (database {ClickHouseSettings().database})\n"
             f"  logs           {stack.logs}",
-            "bold",
+            "bold" if ready else "yellow",
         )
         while True:
             display.status(await reader.read())
