@@ -93,14 +93,15 @@ def build(
         broker_heartbeat_interval=3.0,
         broker_commit_interval=1.0,
         producer_max_request_size=_LARGEST_FETCH,
+        # One fetch waits: what queues up here was fetched small, and stays small; in Kafka it adds up.
+        stream_buffer_maxsize=1,
         stream_wait_empty=False,
         web_enabled=False,
     )
     batching = Batching(frozenset({topics.REQUESTS.name}), worker.linger, worker.min_fetch_bytes)
     app.transport = BatchTransport(url, app, batching)
 
-    # One fetch waits at most: they are large, and Kafka keeps the rest.
-    source = app.topic(topics.REQUESTS.name, schema=Records(), maxsize=1)
+    source = app.topic(topics.REQUESTS.name, schema=Records())
     table = app.Table(
         worker.table.name.replace(".", "-"),
         key_type=bytes,

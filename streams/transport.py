@@ -106,6 +106,12 @@ class BatchConsumer(RecordConsumer):
         self._acked_index[tp].clear()
         return through + 1
 
+    def on_buffer_full(self, tp: TP) -> None:
+        """Go on: a fetch that finds the stream busy waits in line, and so do those behind it.
+
+        Faust would leave the partition out of the next fetches, and sleep a second once all are left out.
+        """
+
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         if tp.topic not in self._batched:
             await super()._add_gap(tp, offset_from, offset_to)
