@@ -20,7 +20,7 @@ from sinks.metrics import SinkMetrics
 from sinks.records import Clock
 from sinks.sketches import dd_states
 from sinks.writer import Fetch, Insert, KafkaRecord, Step, Tenure
-from streams.windows.block import ROW_SCHEMAS, Block, read_block
+from streams.windows.block import Block, read_block, row_schema
 from streams.windows.measures import GROUPINGS
 
 TABLE: Final = "windows"
@@ -149,7 +149,7 @@ class WindowWriter:
 
 def _conform(rows: pa.Table, grouping: str) -> pa.Table:
     """The columns of this version: a block of another may lack some, or have more."""
-    wanted = ROW_SCHEMAS[grouping]
+    wanted = row_schema(GROUPINGS[grouping])
     if rows.schema.equals(wanted):
         return rows
     columns = []

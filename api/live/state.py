@@ -13,7 +13,7 @@ import zstandard
 from api.live.cache import LEVELS, MergeCache, Node, cover
 from api.live.coverage import Coverage, Watermarks
 from schemas.errors import SchemaError
-from streams.windows.block import ROW_SCHEMAS, Block, BlockKey, read_block, unpack_rows
+from streams.windows.block import Block, BlockKey, read_block, row_schema, unpack_rows
 from streams.windows.measures import GROUPINGS
 from streams.windows.merge import merge
 from streams.windows.panes import HOUR, MINUTE, Micros
@@ -287,7 +287,7 @@ class LiveState:
         if node.length == LEVELS[node.pane][0] or self._cache.get(node) is not None:
             return tables
         # Merging costs nearly the same for few blocks as for many: hence all below this node at once.
-        merged = _added_up(tables, node.grouping).to_arrow().cast(ROW_SCHEMAS[node.grouping])
+        merged = _added_up(tables, node.grouping).to_arrow().cast(row_schema(GROUPINGS[node.grouping]))
         self._cache.put(node, merged)
         return [merged]
 
@@ -310,7 +310,7 @@ class LiveState:
 
     def _rows(self, block: Block) -> pa.Table | None:
         """The block's rows. One that turns out to be unreadable is refused after all, and said to be gone."""
-        schema = ROW_SCHEMAS[block.key.grouping]
+        schema = row_schema(GROUPINGS[block.key.grouping])
         try:
             return unpack_rows(block.packed_rows).select(schema.names).cast(schema)
         except (pa.ArrowException, zstandard.ZstdError, KeyError, ValueError, OSError) as error:
@@ -322,7 +322,7 @@ class LiveState:
 
 
 def _added_up(tables: Sequence[pa.Table], grouping: str) -> pl.DataFrame:
-    schema = ROW_SCHEMAS[grouping]
+    schema = row_schema(GROUPINGS[grouping])
     # In one chunk: Polars takes a column of hundreds of chunks slowly.
     together = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
     return merge([together], GROUPINGS[grouping])

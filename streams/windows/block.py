@@ -9,7 +9,7 @@ import zstandard
 
 from schemas.codec import Codec
 from schemas.contract import schema
-from streams.windows.measures import GROUPINGS, Grouping
+from streams.windows.measures import Grouping
 from streams.windows.panes import Micros, micros_of
 
 
@@ -71,9 +71,6 @@ def row_schema(grouping: Grouping) -> pa.Schema:
             pa.field(f"{name}_counts", pa.list_(pa.int64())),
         ]
     return pa.schema(fields)
-
-
-ROW_SCHEMAS: Final = {name: row_schema(grouping) for name, grouping in GROUPINGS.items()}
 
 
 _ZSTD: Final = zstandard.ZstdCompressor(level=1)

@@ -19,7 +19,7 @@ def merge(tables: Iterable[pa.Table], grouping: Grouping) -> pl.DataFrame:
     no row, also for the total.
     """
     schema = row_schema(grouping)
-    frame = pl.DataFrame(pa.concat_tables([schema.empty_table(), *tables]))
+    frame = pl.DataFrame(pa.concat_tables([schema.empty_table(), *tables]).combine_chunks())
     keys = list(grouping.keys) or [_ALL]
     if not grouping.keys:
         frame = frame.with_columns(pl.lit(0).alias(_ALL))

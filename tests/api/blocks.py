@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from streams.windows.block import ROW_SCHEMAS, Block, BlockKey, pack_rows, write_block
+from streams.windows.block import Block, BlockKey, pack_rows, row_schema, write_block
 from streams.windows.measures import GROUPINGS, LATENCIES
 from streams.windows.panes import MINUTE, SECOND, Micros
 from streams.windows.sketch import keys_of
@@ -79,7 +79,7 @@ def rows(requests: Sequence[Request], grouping: str) -> pa.Table:
         }
         for group, of_group in groups.items()
     ]
-    return pa.Table.from_pylist(table, schema=ROW_SCHEMAS[grouping])
+    return pa.Table.from_pylist(table, schema=row_schema(GROUPINGS[grouping]))
 
 
 def _sums(requests: Sequence[Request]) -> dict[str, int]:

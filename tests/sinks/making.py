@@ -11,7 +11,7 @@ import pyarrow as pa
 from schemas.codec import Codec
 from schemas.contract import schema
 from sinks.writer import Fetch, Tenure
-from streams.windows.block import ROW_SCHEMAS, Block, BlockKey, pack_rows, write_block
+from streams.windows.block import Block, BlockKey, pack_rows, row_schema, write_block
 from streams.windows.measures import GROUPINGS
 from streams.windows.sketch import keys_of
 
@@ -106,7 +106,7 @@ def rows_of(grouping: str, groups: Mapping[tuple[str, ...], Mapping[str, Any]]) 
                 f"{name}_counts": counts.tolist(),
             }
         rows.append(row)
-    return pa.Table.from_pylist(rows, schema=ROW_SCHEMAS[grouping])
+    return pa.Table.from_pylist(rows, schema=row_schema(GROUPINGS[grouping]))
 
 
 def block(
