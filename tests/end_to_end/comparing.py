@@ -15,6 +15,7 @@ from tests.end_to_end.recomputation import (
     Latency,
     Place,
     Recomputation,
+    assert_same,
     differences,
     micros,
     recompute,
@@ -43,7 +44,7 @@ def published(stack: Stack) -> dict[Group, Figures]:
 def assert_published(stack: Stack, expected: Recomputation) -> None:
     """Every figure of every group, sketches too: nothing missing, nothing more, nothing else."""
     assert {(group.pane, group.grouping) for group in expected.figures} == set(COUNTED)
-    assert not differences(expected.figures, published(stack))
+    assert_same(expected.figures, published(stack))
 
 
 def assert_in_clickhouse(stack: Stack, expected: Recomputation) -> None:
@@ -62,7 +63,7 @@ def assert_in_clickhouse(stack: Stack, expected: Recomputation) -> None:
         found[Group(pane, start * SECOND, grouping, key)] = Figures(
             figures[: len(SUMS)], _latencies(figures[len(SUMS) :])
         )
-    assert not differences(without_sketches(expected.figures), found)
+    assert_same(without_sketches(expected.figures), found)
 
 
 def _latencies(figures: list[int]) -> dict[str, Latency]:
@@ -106,7 +107,7 @@ def assert_raw_history(stack: Stack, expected: Recomputation, *, repeated: bool 
         )
         for place, event in expected.requests.items()
     }
-    assert not differences(sent, found)
+    assert_same(sent, found)
 
 
 def dead_letters(stack: Stack) -> list[tuple[Place, str]]:
@@ -127,7 +128,7 @@ def assert_refused_in_clickhouse(stack: Stack, expected: Recomputation) -> None:
     )
     assert len(rows) == len(expected.refused)
     whole = {(one.partition, one.offset): one for one in stack.log.records("chat.requests")}
-    assert not differences(
+    assert_same(
         {
             ("chat.requests", *place): (
                 reason,

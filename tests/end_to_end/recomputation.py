@@ -60,6 +60,7 @@ SUMS = (
 )
 LATENCIES = ("total_us", "context_us", "model_us", "first_token_us")
 
+_LONGEST = 1_000
 _HEADER = 10
 """Bytes of a single-object header: C3 01 and the schema's fingerprint."""
 _DEFINITION = json.loads(
@@ -231,6 +232,12 @@ def exact_quantile(values: Iterable[int], q: float) -> int:
     return ordered[int(q * (len(ordered) - 1))]
 
 
+def assert_same(expected: Mapping[Any, Any], found: Mapping[Any, Any]) -> None:
+    """Two tables are the same; if not, say where they differ."""
+    said = differences(expected, found)
+    assert not said, "\n".join(said)
+
+
 def differences(expected: Mapping[Any, Any], found: Mapping[Any, Any], most: int = 5) -> list[str]:
     """In words, where two tables differ: none, if they are the same."""
     missing = [f"missing: {key}: {expected[key]}" for key in expected.keys() - found.keys()]
@@ -240,7 +247,7 @@ def differences(expected: Mapping[Any, Any], found: Mapping[Any, Any], most: int
         for key in expected.keys() & found.keys()
         if expected[key] != found[key]
     ]
-    said = [line for lines in (missing, surplus, other) for line in sorted(lines)[:most]]
+    said = [line[:_LONGEST] for lines in (missing, surplus, other) for line in sorted(lines)[:most]]
     if said:
         said.insert(0, f"{len(missing)} missing, {len(surplus)} surplus, {len(other)} different")
     return said

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.published import figures_of, newest_blocks
-from tests.end_to_end.recomputation import MINUTE, SECOND, SUMS, Group, differences, micros
+from tests.end_to_end.recomputation import MINUTE, SECOND, SUMS, Group, assert_same, micros
 from tests.end_to_end.stack import Stack
 
 pytestmark = pytest.mark.timeout(600)
@@ -57,7 +57,7 @@ def test_the_published_windows_are_the_files(replayed: Stack, expected: Minutes)
             for group, of_group in figures.items()
             if group == Group("1m", group.start, grouping, key)
         }
-        assert not differences(expected, found)
+        assert_same(expected, found)
 
 
 def test_the_windows_in_clickhouse_are_the_files(replayed: Stack, expected: Minutes) -> None:
@@ -71,8 +71,8 @@ def test_the_windows_in_clickhouse_are_the_files(replayed: Stack, expected: Minu
         "FROM requests_total_per_minute"
     )
 
-    assert not differences(expected, by_minute(by_service))
-    assert not differences(expected, by_minute(in_total))
+    assert_same(expected, by_minute(by_service))
+    assert_same(expected, by_minute(in_total))
 
 
 def test_the_raw_events_in_clickhouse_are_the_files(replayed: Stack, expected: Minutes) -> None:
@@ -81,7 +81,7 @@ def test_the_raw_events_in_clickhouse_are_the_files(replayed: Stack, expected: M
         "count(), sum(prompt_tokens), sum(completion_tokens) FROM events GROUP BY minute"
     )
 
-    assert not differences(expected, by_minute(rows))
+    assert_same(expected, by_minute(rows))
 
 
 def test_the_api_tells_the_same_history(replayed: Stack, expected: Minutes) -> None:
@@ -101,7 +101,7 @@ def test_the_api_tells_the_same_history(replayed: Stack, expected: Minutes) -> N
             for point in series["points"]
             if point["value"] is not None
         }
-        assert not differences({start: figures[place] for start, figures in expected.items()}, found)
+        assert_same({start: figures[place] for start, figures in expected.items()}, found)
         assert series["overall"] == sum(figures[place] for figures in expected.values())
 
 

@@ -1,0 +1,65 @@
+"""A Faust worker that says what it is handed: test_transport runs it as a process.
+
+    python batch_worker.py BOOTSTRAP TOPIC PARTITIONS FILE [--hold]
+
+For each event it adds a line of JSON to the file: partition, offset, the records' offsets, and the first
+value. It acknowledges each, unless it is told to hold.
+"""
+
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import faust
+from faust.types import StreamT
+from yarl import URL
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from streams.transport import Batching, BatchTransport, Records
+
+
+def main(bootstrap: str, topic: str, partitions: str, file: str, *options: str) -> None:
+    url = URL(f"kafka://{bootstrap}")
+    app = faust.App(
+        f"{topic}-group",
+        broker=str(url),
+        store="memory://",
+        datadir="/tmp",
+        topic_partitions=int(partitions),
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="earliest",
+        broker_commit_interval=0.2,
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=3.0,
+        stream_wait_empty=False,
+        web_enabled=False,
+    )
+    app.transport = BatchTransport(
+        url, app, Batching(frozenset({topic}), timedelta(milliseconds=50), 1024 * 1024)
+    )
+
+    @app.agent(app.topic(topic, schema=Records(), maxsize=1))
+    async def say(fetches: StreamT[Any]) -> None:
+        stream = cast("faust.Stream[Any]", fetches).noack()
+        async for event in stream.events():
+            records = cast("list[Any]", event.message.value)
+            line = {
+                "partition": event.message.partition,
+                "offset": event.message.offset,
+                "offsets": [record.offset for record in records],
+                "first": records[0].value.decode(),
+            }
+            with Path(file).open("a", encoding="utf-8") as handed:  # noqa: ASYNC230
+                handed.write(json.dumps(line) + "\n")
+            if "--hold" not in options:
+                await stream.ack(event)
+
+    sys.argv = sys.argv[:1]
+    faust.Worker(app, loglevel="WARN", redirect_stdouts=False, quiet=True).execute_from_commandline()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
