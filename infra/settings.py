@@ -75,6 +75,8 @@ class WorkerSettings(BaseSettings):
 
     live_linger: timedelta = timedelta(milliseconds=50)
     usage_linger: timedelta = timedelta(seconds=1)
+    write_interval: timedelta = timedelta(seconds=1)
+    """How often an open pane of a minute or a day is written at most; those of a second always are."""
     max_fetch: int = Field(60_000, ge=1)
     """Most records in one step."""
     rollup_metrics_port: int = Field(9101, ge=0, le=65535)

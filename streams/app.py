@@ -57,7 +57,7 @@ def rollup(windows: WindowSettings, worker: WorkerSettings) -> Worker:
     day = Pane("1d", micros(windows.keep_days), zone=windows.timezone)
     counted = [(grouping, minute) for grouping in (TOTAL, SERVICE, MODEL, SPACE, WORKFLOW, ERROR)]
     counted += [(TOTAL, second), (SERVICE, second), (SPACE, day)]
-    plan = Plan(tuple(counted), micros(windows.lateness))
+    plan = Plan(tuple(counted), micros(windows.lateness), write_every=micros(worker.write_interval))
     return Worker("rollup", topics.WINDOWS, plan, worker.live_linger, 1024 * 1024)
 
 
@@ -65,7 +65,9 @@ def usage(windows: WindowSettings, worker: WorkerSettings) -> Worker:
     """The many-valued grouping by user: its blocks are large, so they are written seldom."""
     minute = Pane("1m", micros(windows.keep_minutes), MINUTE)
     day = Pane("1d", micros(windows.keep_days), zone=windows.timezone)
-    plan = Plan(((USER, minute), (USER, day)), micros(windows.lateness))
+    plan = Plan(
+        ((USER, minute), (USER, day)), micros(windows.lateness), write_every=micros(worker.write_interval)
+    )
     return Worker("usage", topics.USAGE, plan, worker.usage_linger, _LARGEST_FETCH // 4)
 
 
@@ -133,8 +135,7 @@ def build(
         stream = cast("faust.Stream[Any]", fetches).noack()
         async for event in stream.events():
             try:
-                if await counting.step(event):
-                    await stream.ack(event)
+                await counting.step(event, stream.ack)
             except Exception:
                 _give_up()
 

@@ -6,7 +6,10 @@ One step, for one fetch of one partition:
 2. count them into the partition's windows, skipping what the state already holds;
 3. announce the panes that this closes, on `chat.closed`, and wait until that is durable;
 4. write the blocks that changed to the table, whose changelog publishes them, and wait likewise;
-5. only then acknowledge the fetch.
+5. only then acknowledge the fetch, and those before it.
+
+Blocks of seconds, for live figures, are written at every step; the others once a second. A fetch is
+acknowledged with the write that leaves nothing unwritten.
 
 After a crash some fetches come again: step 2 skips what was counted, and steps 3 and 4 repeat
 messages that replace themselves.
@@ -14,7 +17,8 @@ messages that replace themselves.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -32,6 +36,8 @@ from streams.windows.block import Block, BlockKey, read_block, write_block
 from streams.windows.measures import GROUPINGS, LATENCIES
 from streams.windows.panes import DAY, SECOND, Micros
 from streams.windows.partition import PartitionWindows, Plan, Step
+
+Acknowledge = Callable[[EventT[Any]], Awaitable[bool]]
 
 
 def clock() -> Micros:
@@ -60,6 +66,7 @@ class Counting:
         self._windows: dict[int, PartitionWindows] = {}
         self._moved_at: dict[int, Micros] = {}
         self._heartbeat_at: dict[int, Micros] = {}
+        self._unacknowledged: dict[int, Callable[[], Awaitable[bool]]] = {}
         self._one_at_a_time = asyncio.Lock()
 
     def warm_up(self) -> None:
@@ -86,6 +93,7 @@ class Counting:
                 blocks[partition].append(read_block(value))
             else:
                 del self._table.data[key]
+        self._unacknowledged = {}
         now = clock()
         self._partitions = self._app.consumer.topic_partitions(topics.REQUESTS.name) or 0
         self._windows = {p: PartitionWindows(p, self._plan, self._load) for p in mine}
@@ -96,14 +104,15 @@ class Counting:
     def forget(self) -> None:
         """The partitions are going away: write nothing more for them."""
         self._windows = {}
+        self._unacknowledged = {}
 
-    async def step(self, event: EventT[Any]) -> bool:
-        """Count one fetch. False if it is of no concern any more: its partition has moved."""
+    async def step(self, event: EventT[Any], acknowledge: Acknowledge) -> None:
+        """Count one fetch, unless it is of no concern any more: its partition has moved."""
         message = event.message
         async with self._one_at_a_time:
             windows = self._windows.get(message.partition)
             if windows is None or message.generation_id != self._app.consumer_generation_id:
-                return False
+                return
             started = time.perf_counter()
             records = cast("list[Any]", message.value)
             requests = self._reader.read(records)
@@ -116,19 +125,20 @@ class Counting:
             metrics.STEP_EVENTS.labels(self._name).observe(len(records))
             for refusal in requests.refused:
                 metrics.REFUSED.labels(self._name, refusal.reason).inc()
+            self._unacknowledged[message.partition] = partial(acknowledge, event)
             await self._publish(windows, step, now)
             metrics.STEP_SECONDS.labels(self._name).observe(time.perf_counter() - started)
-            return True
 
     async def follow_the_clock(self) -> None:
-        """Close the panes of partitions that are idle, and tell of their watermarks."""
+        """Where nothing has come for a second: write what is unwritten, close panes, tell the watermark."""
         for partition, windows in list(self._windows.items()):
             async with self._one_at_a_time:
                 now = clock()
                 idle = now - self._moved_at.get(partition, 0) >= SECOND
-                if self._windows.get(partition) is not windows or not idle or not self._caught_up(partition):
+                if self._windows.get(partition) is not windows or not idle:
                     continue
-                await self._publish(windows, windows.advance(now), now)
+                step = windows.advance(now) if self._caught_up(partition) else windows.wait(now)
+                await self._publish(windows, step, now)
 
     def _caught_up(self, partition: int) -> bool:
         return cast("BatchConsumer", self._app.consumer).caught_up(TP(topics.REQUESTS.name, partition))
@@ -140,6 +150,8 @@ class Counting:
     async def _publish(self, windows: PartitionWindows, step: Step, now: Micros) -> None:
         await _durable(await self._announce(windows, step, now))
         await _durable(self._write(windows.partition, step))
+        if step.complete and (acknowledge := self._unacknowledged.pop(windows.partition, None)):
+            await acknowledge()
         metrics.WATERMARK.labels(self._name, windows.partition).set(windows.watermark / SECOND)
         metrics.KEPT_BLOCKS.labels(self._name).set(len(self._table.data))
 

@@ -35,6 +35,8 @@ class Plan:
     lateness: Micros
     keep_imported: Micros = HOUR
     """How long, by the clock, a block of imported events waits for more of them."""
+    write_every: Micros = 0
+    """How often, by the clock, an open block is written at most; those for live figures always are."""
 
     @cached_property
     def groupings(self) -> dict[str, Grouping]:
@@ -64,6 +66,8 @@ class Step:
 
     blocks: list[Block] = field(default_factory=list)
     """To be written, whole."""
+    complete: bool = True
+    """With these blocks, everything that was counted is written: it may be acknowledged."""
     expired: list[BlockKey] = field(default_factory=list)
     """To be deleted from the state, after the blocks are written: history keeps them."""
     closed: list[ClosedRows] = field(default_factory=list)
@@ -86,6 +90,8 @@ class PartitionWindows:
         self._kept: OrderedDict[BlockKey, BlockState] = OrderedDict()
         self._expiring: list[tuple[Micros, BlockKey]] = []
         self._imported: OrderedDict[BlockKey, Micros] = OrderedDict()
+        self._unwritten: dict[BlockKey, BlockState] = {}
+        self._written_at: Micros = _BEGINNING
 
     def restore(self, blocks: Iterable[Block], now: Micros) -> None:
         """Take up the state that was written before: all blocks of this partition."""
@@ -124,6 +130,10 @@ class PartitionWindows:
     def advance(self, now: Micros) -> Step:
         """Let the clock move the watermark on: the partition is idle, and everything in it is counted."""
         self.watermark = max(self.watermark, now - self._plan.lateness)
+        return self.wait(now)
+
+    def wait(self, now: Micros) -> Step:
+        """Nothing has come; write what is due."""
         return self._settle(Step(), {}, now)
 
     def _count(
@@ -173,7 +183,7 @@ class PartitionWindows:
         return in_time
 
     def _state(self, key: BlockKey, grouping: Grouping, pane: Pane, share: Share) -> BlockState:
-        state = self._open.get(key) or self._kept.get(key)
+        state = self._open.get(key) or self._unwritten.get(key) or self._kept.get(key)
         if state is None and (key.imported or share.pane_start < self.watermark):
             block = self._load(key)
             state = None if block is None else restore(block, grouping)
@@ -196,18 +206,35 @@ class PartitionWindows:
     def _settle(self, step: Step, touched: dict[BlockKey, BlockState], now: Micros) -> Step:
         for state in touched.values():
             state.revision += state.closed
+        self._unwritten |= touched
         closing = [state for state in self._open.values() if state.pane_end <= self.watermark]
         for state in closing:
             state.closed = True
-            touched[state.key] = state
+            self._unwritten[state.key] = state
             self._kept[state.key] = self._open.pop(state.key)
             self._await_expiry(state.key, state.pane_end)
         step.closed = _closed_rows(state for state in closing if not self._stale(state, now))
         step.expired = self._expire(now)
-        step.blocks = [state.block(self.watermark) for state in touched.values()]
+        step.blocks = [state.block(self.watermark) for state in self._due(now, step.expired)]
+        step.complete = not self._unwritten
         while len(self._kept) > _KEPT_UNPACKED:
             self._kept.popitem(last=False)
         return step
+
+    def _due(self, now: Micros, expired: list[BlockKey]) -> list[BlockState]:
+        """Those of the unwritten blocks that are to be written now."""
+        everything = now - self._written_at >= self._plan.write_every
+        if everything:
+            self._written_at = now
+        last_chance = set(expired)
+        due = [
+            state
+            for key, state in self._unwritten.items()
+            if everything or state.closed or key in last_chance or self._plan.panes[key.pane].live_only
+        ]
+        for state in due:
+            del self._unwritten[state.key]
+        return due
 
     def _stale(self, state: BlockState, now: Micros) -> bool:
         """A live figure that closes long after its time: nobody waits for it."""

@@ -1,5 +1,6 @@
 """The windows of a partition: what they hold, whatever way the requests come."""
 
+from dataclasses import replace
 from datetime import UTC
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -66,22 +67,28 @@ def expected(requests: list[Request], length: int = MINUTE) -> dict[Any, Any]:
 
 
 @given(many(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_windows_equal_a_count_by_hand_however_the_requests_are_cut_into_batches(
     requests: list[Request], data: st.DataObject
 ) -> None:
-    store, rest = Store(EVERY_MINUTE), requests
-    while rest:
-        size = data.draw(st.integers(1, len(rest)))
-        store.count(rest[:size])
-        rest = rest[size:]
+    store, done, acknowledged = Store(replace(EVERY_MINUTE, write_every=SECOND)), 0, 0
+    now = NOON
+    while done < len(requests):
+        end = data.draw(st.integers(done + 1, len(requests)))
+        now += data.draw(st.integers(0, SECOND))
+        step = store.count(requests[done:end], now)
+        done = end
+        if step.complete:
+            acknowledged = done
         if data.draw(st.booleans()):
-            store.restart()
+            store.restart(now)
+            done = acknowledged
+    store.keep(store.windows.wait(now + SECOND))
     assert store.figures("1m") == expected(requests)
 
 
 @given(many(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_batches_that_come_again_after_a_crash_count_once(
     requests: list[Request], data: st.DataObject
 ) -> None:
@@ -133,6 +140,25 @@ def test_an_idle_partition_closes_its_panes_by_the_clock() -> None:
     assert store.keep(store.windows.advance(NOON + MINUTE + 9 * SECOND)).closed == []
     assert len(store.keep(store.windows.advance(NOON + MINUTE + 10 * SECOND)).closed) == 1
     assert store.windows.watermark == NOON + MINUTE
+
+
+def test_minutes_are_written_at_intervals_seconds_at_every_step_and_both_before_acknowledging() -> None:
+    store = Store(Plan(((SPACE, MINUTES), (SPACE, SECONDS)), lateness=10 * SECOND, write_every=SECOND))
+    first = store.count([request(0, NOON)], now=NOON)
+    assert ([block.key.pane for block in first.blocks], first.complete) == (["1m", "1s"], True)
+    second = store.count([request(1, NOON)], now=NOON + SECOND - 1)
+    assert ([block.key.pane for block in second.blocks], second.complete) == (["1s"], False)
+    third = store.keep(store.windows.wait(NOON + SECOND))
+    assert ([block.key.pane for block in third.blocks], third.complete) == (["1m"], True)
+    assert {block.rows["requests"][0].as_py() for block in store.blocks.values()} == {2}
+
+
+def test_a_pane_that_closes_is_written_at_once() -> None:
+    store = Store(Plan(((SPACE, MINUTES),), lateness=0, write_every=HOUR))
+    store.count([request(0, NOON)])
+    step = store.count([request(1, NOON), request(2, NOON + MINUTE)])
+    assert [(block.key.pane_start, block.closed) for block in step.blocks] == [(NOON, True)]
+    assert not step.complete, "the next minute is counted, and not yet written"
 
 
 def test_the_buckets_of_a_closing_pane_are_announced_together() -> None:
