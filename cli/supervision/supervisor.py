@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from cli.supervision.part import FAILURES_TOLD, Part, State, failures_after, pause_after
 from infra.errors import LocalServerError, StartFailedError
@@ -58,16 +57,14 @@ class Supervisor:
         self._started = True
 
     async def _all_up(self, ups: list[asyncio.Event]) -> None:
-        waiting = asyncio.gather(*(up.wait() for up in ups))
+        waiting = asyncio.create_task(_each(ups))
         try:
-            tasks: list[asyncio.Future[Any]] = [waiting, *self._keepers]
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([waiting, *self._keepers], return_when=asyncio.FIRST_COMPLETED)
             for keeper in self._keepers:
                 if keeper.done():
                     keeper.result()
         finally:
-            if not waiting.done():
-                waiting.cancel()
+            waiting.cancel()
 
     async def _keep(self, part: Part, up: asyncio.Event) -> None:
         while True:
@@ -144,6 +141,11 @@ class Supervisor:
     def _enter(self, part: Part, state: State, detail: str = "") -> None:
         part.enter(state, detail)
         self.changed(part)
+
+
+async def _each(events: Iterable[asyncio.Event]) -> None:
+    for event in events:
+        await event.wait()
 
 
 async def _ended(part: Part) -> None:
