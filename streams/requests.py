@@ -14,13 +14,15 @@ from schemas.registry import SchemaRegistry
 from schemas.validity import refuse_invalid
 from streams.pricing import PriceList
 
+_TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
+
 
 @dataclass(frozen=True)
 class Requests:
     """What a fetch holds."""
 
     finished: pl.DataFrame
-    """Finished requests in the order of their offsets, with the columns that `measures.SUMS` names."""
+    """Finished requests in the order of their offsets, with the columns that `aggregate.Events` asks for."""
     refused: list[Refusal]
 
 
@@ -46,8 +48,11 @@ class RequestReader:
 
     def _priced(self, frame: pl.DataFrame) -> pl.DataFrame:
         frame = frame.filter(pl.col("phase") == "finished")
+        cost = self._prices.cost(frame)
         return frame.with_columns(
-            self._prices.cost(frame),
-            errors=pl.col("error_type").is_not_null(),
-            cache_hits=pl.col("cache_hit"),
-        ).with_columns(unpriced=pl.col("cost_nano_usd").is_null())
+            cost.fill_null(0),
+            pl.col(_TOKENS).fill_null(0),
+            errors=pl.col("error_type").is_not_null().cast(pl.Int64),
+            cache_hits=pl.col("cache_hit").cast(pl.Int64),
+            unpriced=cost.is_null().cast(pl.Int64),
+        )

@@ -40,15 +40,14 @@ class Pane:
     live_only: bool = False
     """Imported events have no such panes."""
 
-    def starts(self, occurred_at: pl.Series) -> npt.NDArray[np.int64]:
-        """The start of the pane that each event (Datetime "us", UTC) falls into."""
-        times = occurred_at.to_physical().to_numpy()
+    def starts(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The start of the pane that each time falls into."""
         if self.length is not None:
             return np.asarray(times - times % self.length)
         if self.zone is UTC:
             return np.asarray(times - times % DAY)
-        days = occurred_at.dt.convert_time_zone(str(self.zone)).dt.truncate("1d")
-        return np.asarray(days.to_physical().to_numpy())
+        local = pl.Series(times).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(str(self.zone))
+        return np.asarray(local.dt.truncate("1d").to_physical().to_numpy())
 
     def end(self, start: Micros) -> Micros:
         """The end (excluded) of the pane that starts at `start`. A calendar day may have 23 or 25 hours."""

@@ -6,9 +6,10 @@ Pure but for `load`, which fetches a block that was written before: the clock is
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from heapq import heappop, heappush
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ import pyarrow as pa
 from streams.windows.aggregate import Events, Share, aggregate
 from streams.windows.block import Block, BlockKey
 from streams.windows.measures import Grouping
-from streams.windows.panes import HOUR, MINUTE, Micros, Pane
+from streams.windows.panes import HOUR, MINUTE, Micros, Pane, micros_of
 from streams.windows.state import BlockState, restore
 
 _KEPT_UNPACKED: Final = 512
@@ -122,7 +123,7 @@ class PartitionWindows:
             frame = frame.filter(~imported)
         if frame.height:
             self._count(frame, through, False, now, step, touched)
-            latest = int(frame["occurred_at"].to_physical().max())  # type: ignore[arg-type]
+            latest = micros_of(cast("datetime", frame["occurred_at"].max()))
             self.watermark = max(self.watermark, latest - self._plan.lateness)
         self.offset = max(self.offset, through)
         return self._settle(step, touched, now)
@@ -145,8 +146,8 @@ class PartitionWindows:
         step: Step,
         touched: dict[BlockKey, BlockState],
     ) -> None:
-        events = Events(frame, frame["_offset"].to_numpy())
-        in_time = {} if imported else self._in_time(frame["occurred_at"], now)
+        events = Events(frame)
+        in_time = {} if imported else self._in_time(events.times, now)
         minutes = in_time.get("1m")
         step.too_late += 0 if minutes is None else frame.height - len(minutes)
         for grouping, pane in self._plan.counted:
@@ -163,14 +164,13 @@ class PartitionWindows:
                     state.add(fresh, through)
                     touched[key] = state
 
-    def _in_time(self, occurred_at: pl.Series, now: Micros) -> dict[str, npt.NDArray[np.intp] | None]:
+    def _in_time(self, times: npt.NDArray[np.int64], now: Micros) -> dict[str, npt.NDArray[np.intp] | None]:
         """Per pane, which events come while it is kept; None: all of them.
 
         The watermark that judges an event is the one that the events before it have made, so that
         it does not matter how events are cut into batches. Panes that are only for live figures are
         judged by the clock as well: who catches up with an hour of events needs no seconds of it.
         """
-        times = occurred_at.to_physical().to_numpy()
         watermarks = np.maximum(np.maximum.accumulate(times) - self._plan.lateness, self.watermark)
         in_time: dict[str, npt.NDArray[np.intp] | None] = {}
         for name, pane in self._plan.panes.items():
@@ -178,7 +178,7 @@ class PartitionWindows:
             if times.min() + pane.keep > limits[-1]:
                 in_time[name] = None
                 continue
-            kept = pane.ends(pane.starts(occurred_at)) + pane.keep > limits
+            kept = pane.ends(pane.starts(times)) + pane.keep > limits
             in_time[name] = None if kept.all() else np.flatnonzero(kept)
         return in_time
 

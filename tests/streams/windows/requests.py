@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 from hypothesis import strategies as st
 
-from streams.windows.measures import LATENCIES
+from streams.windows.measures import LATENCIES, SUMS
 from streams.windows.panes import MINUTE, SECOND
 
 NOON = 1_763_726_400 * SECOND
@@ -71,7 +71,10 @@ def frame(requests: Sequence[Request]) -> pl.DataFrame:
     """The requests as columns."""
     columns = {name: [row[name] for row in requests] for name in SCHEMA}
     times = pl.Series("occurred_at", columns["occurred_at"], pl.Int64).cast(pl.Datetime("us", "UTC"))
-    return pl.DataFrame(columns | {"occurred_at": times}, schema=SCHEMA)
+    requests = pl.DataFrame(columns | {"occurred_at": times}, schema=SCHEMA)
+    return requests.with_columns(
+        pl.col(name).cast(pl.Int64).fill_null(0) for name in SUMS if name != "requests"
+    )
 
 
 def utc(micros: int) -> datetime:
