@@ -120,7 +120,7 @@ class Counting:
             step = windows.count(requests.finished, message.offset, now)
             self._moved_at[message.partition] = now
             metrics.EVENTS.labels(self._name).inc(len(records))
-            metrics.COUNTED.labels(self._name).inc(requests.finished.height - step.too_late)
+            metrics.COUNTED.labels(self._name).inc(step.counted)
             metrics.TOO_LATE.labels(self._name).inc(step.too_late)
             metrics.STEP_EVENTS.labels(self._name).observe(len(records))
             for refusal in requests.refused:

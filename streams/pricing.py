@@ -18,9 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import Provider
 
+from streams.columns import integers, present
 from streams.rates import UNPRICED, Rates, rates_of
 
 COLUMNS = (
@@ -85,6 +87,7 @@ class PriceList:
         completion, no_completion = _counts(frame, "completion_tokens")
         cached, _ = _counts(frame, "cached_tokens")
         reasoning, _ = _counts(frame, "reasoning_tokens")
+        reported = (prompt, completion)
         sound = ~(no_prompt | no_completion)
         for part, whole in ((cached, prompt), (reasoning, completion)):
             sound &= (part >= 0) & (part <= whole) & (whole <= _MOST_TOKENS)
@@ -102,13 +105,12 @@ class PriceList:
             pico += rates * tokens
         nano = _half_even(pico, _PICO_PER_NANO)
 
-        failed = frame["error_type"].is_not_null().to_numpy()
-        free = failed & (frame["prompt_tokens"].fill_null(0) == 0).to_numpy()
-        free &= (frame["completion_tokens"].fill_null(0) == 0).to_numpy()
+        free = _there(frame["error_type"]) & (reported[0] == 0) & (reported[1] == 0)
         nano[free] = 0
-        computed = pl.Series("cost_nano_usd", nano).set(pl.Series(~(priced | free)), None)
-        given = frame["cost_nano_usd"].cast(pl.Int64)
-        return computed if given.null_count() == len(given) else given.zip_with(given.is_not_null(), computed)
+        given, is_given = integers(_whole(frame["cost_nano_usd"]))
+        is_given = np.ones(len(given), np.bool_) if is_given is None else is_given
+        known = priced | free | is_given
+        return pl.Series("cost_nano_usd", pa.array(np.where(is_given, given, nano), mask=~known))
 
     def _codes(self, frame: pl.DataFrame) -> Ints:
         """The code of each row's provider and model; new ones are looked up and added."""
@@ -143,9 +145,9 @@ class PriceList:
         """Which row of rates holds for each event: that of its model, day, hour and tier."""
         table = self._table
         rows: Ints = table.first[codes]
-        present = np.flatnonzero(np.bincount(codes, minlength=len(table.first)))
+        used = np.flatnonzero(np.bincount(codes, minlength=len(table.first)))
         times: Ints | None = None
-        for code in present[present > 0]:
+        for code in used[used > 0]:
             rates = table.rates[code - 1]
             if not (rates.days_us or rates.hours_us or rates.tiers):
                 continue
@@ -173,8 +175,19 @@ def _stack(pairs: pl.DataFrame, rates: tuple[Rates, ...]) -> _Table:
 
 def _counts(frame: pl.DataFrame, column: str) -> tuple[Ints, Flags]:
     """A column of token counts with 0 for null, and where it was null."""
-    counts = frame[column].cast(pl.Int64)
-    return counts.fill_null(0).to_numpy(), counts.is_null().to_numpy()
+    counts, there = integers(_whole(frame[column]))
+    if there is None:
+        return counts, np.zeros(len(counts), np.bool_)
+    return np.where(there, counts, 0), ~there
+
+
+def _whole(series: pl.Series) -> pl.Series:
+    return series if series.dtype == pl.Int64 else series.cast(pl.Int64)
+
+
+def _there(series: pl.Series) -> Flags:
+    there = present(series.to_arrow())
+    return np.ones(len(series), np.bool_) if there is None else there
 
 
 def _microseconds(times: pl.Series) -> Ints:

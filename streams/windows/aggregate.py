@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 
+from streams.columns import integers, present
 from streams.windows import sketch
 from streams.windows.measures import Grouping
 from streams.windows.panes import Micros, Pane
@@ -72,7 +72,7 @@ class Events:
     @cached_property
     def times(self) -> Ints:
         """When each event occurred, in microseconds."""
-        return _ints(self.frame["occurred_at"])[0]
+        return integers(self.frame["occurred_at"])[0]
 
     def codes(self, column: str) -> Codes:
         """A key column, coded."""
@@ -80,10 +80,10 @@ class Events:
             texts = self.frame[column].to_arrow()
             encoded = texts.dictionary_encode()
             codes = np.frombuffer(encoded.indices.buffers()[1], np.int32, len(texts)).astype(np.int64)
-            present = _present(texts)
-            if present is not None:
-                codes[~present] = -1
-            self._codes[column] = Codes(codes, encoded.dictionary.to_pylist(), present is None)
+            there = present(texts)
+            if there is not None:
+                codes[~there] = -1
+            self._codes[column] = Codes(codes, encoded.dictionary.to_pylist(), there is None)
         return self._codes[column]
 
     def sum(self, name: str) -> Ints | None:
@@ -96,27 +96,10 @@ class Events:
     def latency(self, name: str) -> Latency:
         """A duration."""
         if name not in self._latencies:
-            values, present = _ints(self.frame[name])
-            at = None if present is None else np.flatnonzero(present)
+            values, there = integers(self.frame[name])
+            at = None if there is None else np.flatnonzero(there)
             self._latencies[name] = Latency(at, values if at is None else values[at])
         return self._latencies[name]
-
-
-def _ints(series: pl.Series) -> tuple[Ints, npt.NDArray[np.bool_] | None]:
-    """The 64-bit numbers of a column, and which of them are there; None: all.
-
-    Straight from the buffers: each of Polars' own ways here is a query of its own, at 100 µs, which
-    small batches notice.
-    """
-    array = series.to_arrow()
-    return np.frombuffer(array.buffers()[1], np.int64, len(array), 8 * array.offset), _present(array)
-
-
-def _present(array: pa.Array) -> npt.NDArray[np.bool_] | None:
-    if array.null_count == 0:
-        return None
-    bits = np.unpackbits(np.frombuffer(array.buffers()[0], np.uint8), bitorder="little")
-    return bits[array.offset : array.offset + len(array)].astype(np.bool_)
 
 
 @dataclass(frozen=True)

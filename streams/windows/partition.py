@@ -24,6 +24,8 @@ from streams.windows.state import BlockState, restore
 
 _KEPT_UNPACKED: Final = 512
 """How many closed or imported blocks stay unpacked, for the next late or imported event."""
+_LARGE: Final = 5_000
+"""Events in a batch that pay for writing every block they touch, at whatever time."""
 _BEGINNING: Final[Micros] = -(2**62)
 """The watermark before any event."""
 
@@ -73,6 +75,8 @@ class Step:
     """To be deleted from the state, after the blocks are written: history keeps them."""
     closed: list[ClosedRows] = field(default_factory=list)
     """To be announced, before the blocks are written."""
+    counted: int = 0
+    """Events that were counted."""
     too_late: int = 0
     """Live events that came after their minute had expired: in no window."""
 
@@ -126,6 +130,8 @@ class PartitionWindows:
             latest = micros_of(cast("datetime", frame["occurred_at"].max()))
             self.watermark = max(self.watermark, latest - self._plan.lateness)
         self.offset = max(self.offset, through)
+        if step.counted >= _LARGE:
+            self._written_at = _BEGINNING
         return self._settle(step, touched, now)
 
     def advance(self, now: Micros) -> Step:
@@ -149,6 +155,7 @@ class PartitionWindows:
         events = Events(frame)
         in_time = {} if imported else self._in_time(events.times, now)
         minutes = in_time.get("1m")
+        step.counted += frame.height if minutes is None else len(minutes)
         step.too_late += 0 if minutes is None else frame.height - len(minutes)
         for grouping, pane in self._plan.counted:
             if imported and pane.live_only:
