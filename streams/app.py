@@ -121,7 +121,7 @@ def build(
         try:
             counting.restore()
         except Exception:
-            _give_up()
+            _give_up(app)
 
     table.on_recover(restore)
 
@@ -137,23 +137,27 @@ def build(
             try:
                 await counting.step(event, stream.ack)
             except Exception:
-                _give_up()
+                _give_up(app)
 
     @app.timer(1.0)  # type: ignore[untyped-decorator]
     async def follow_the_clock() -> None:
         try:
             await counting.follow_the_clock()
         except Exception:
-            _give_up()
+            _give_up(app)
 
     return app
 
 
-def _give_up() -> None:
+def _give_up(app: faust.App) -> None:
     """End the process, hard: Faust would acknowledge what has failed and go on past it.
 
-    Nothing is lost: what isn't acknowledged comes again, to the next worker.
+    Nothing is lost: what isn't acknowledged comes again, to the next worker. Nor is anything wrong with a
+    step that fails because the worker is stopping: the producer may go first.
     """
+    if app.should_stop:
+        log.info("stopped in the middle of a step; the next worker repeats it", exc_info=True)
+        return
     log.critical("the step failed; this worker ends, and the next one repeats it", exc_info=True)
     logging.shutdown()
     os._exit(_FAILED)
