@@ -136,15 +136,17 @@ def build(
         async for event in stream.events():
             try:
                 await counting.step(event, stream.ack)
-            except Exception:
+            except BaseException:
                 _give_up(app)
+                raise
 
     @app.timer(1.0)  # type: ignore[untyped-decorator]
     async def follow_the_clock() -> None:
         try:
             await counting.follow_the_clock()
-        except Exception:
+        except BaseException:
             _give_up(app)
+            raise
 
     return app
 

@@ -16,6 +16,7 @@ messages that replace themselves.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -30,12 +31,15 @@ from schemas.codec import Codec
 from schemas.contract import schema
 from streams import metrics
 from streams.announce import heartbeat, shares
+from streams.continuity import Continuity, Verdict
 from streams.requests import RequestReader
 from streams.transport import BatchConsumer
 from streams.windows.block import Block, BlockKey, read_block, write_block
 from streams.windows.measures import GROUPINGS, LATENCIES
 from streams.windows.panes import DAY, SECOND, Micros
 from streams.windows.partition import PartitionWindows, Plan, Step
+
+log = logging.getLogger(__name__)
 
 Acknowledge = Callable[[EventT[Any]], Awaitable[bool]]
 
@@ -67,6 +71,7 @@ class Counting:
         self._moved_at: dict[int, Micros] = {}
         self._heartbeat_at: dict[int, Micros] = {}
         self._unacknowledged: dict[int, Callable[[], Awaitable[bool]]] = {}
+        self._continuity: dict[int, Continuity] = {}
         self._one_at_a_time = asyncio.Lock()
 
     def warm_up(self) -> None:
@@ -94,6 +99,7 @@ class Counting:
             else:
                 del self._table.data[key]
         self._unacknowledged = {}
+        self._continuity = {}
         now = clock()
         self._partitions = self._app.consumer.topic_partitions(topics.REQUESTS.name) or 0
         self._windows = {p: PartitionWindows(p, self._plan, self._load) for p in mine}
@@ -105,6 +111,7 @@ class Counting:
         """The partitions are going away: write nothing more for them."""
         self._windows = {}
         self._unacknowledged = {}
+        self._continuity = {}
 
     async def step(self, event: EventT[Any], acknowledge: Acknowledge) -> None:
         """Count one fetch, unless it is of no concern any more: its partition has moved."""
@@ -115,6 +122,8 @@ class Counting:
                 return
             started = time.perf_counter()
             records = cast("list[Any]", message.value)
+            if not await self._follows(message.tp, records[0].offset, message.offset):
+                return
             requests = self._reader.read(records)
             now = clock()
             step = windows.count(requests.finished, message.offset, now)
@@ -129,6 +138,21 @@ class Counting:
             await self._publish(windows, step, now)
             metrics.STEP_SECONDS.labels(self._name).observe(time.perf_counter() - started)
 
+    async def _follows(self, tp: TP, first: int, last: int) -> bool:
+        """Whether a fetch is to be taken; if one before it got lost, both are fetched again."""
+        consumer = cast("BatchConsumer", self._app.consumer)
+        if tp.partition not in self._continuity:
+            self._continuity[tp.partition] = Continuity(await consumer.begun_at(tp))
+        continuity = self._continuity[tp.partition]
+        verdict = continuity.judge(first, last)
+        if verdict is Verdict.REWIND:
+            log.warning(
+                "%s: a fetch before offset %d got lost; from %d again", tp, first, continuity.expected
+            )
+            metrics.REWINDS.labels(self._name).inc()
+            await consumer.seek(tp, continuity.expected)
+        return verdict is Verdict.TAKE
+
     async def follow_the_clock(self) -> None:
         """Where nothing has come for a second: write what is unwritten, close panes, tell the watermark."""
         for partition, windows in list(self._windows.items()):
@@ -137,8 +161,10 @@ class Counting:
                 idle = now - self._moved_at.get(partition, 0) >= SECOND
                 if self._windows.get(partition) is not windows or not idle:
                     continue
-                step = windows.advance(now) if self._caught_up(partition) else windows.wait(now)
-                await self._publish(windows, step, now)
+                if self._caught_up(partition):
+                    await self._publish(windows, windows.advance(now), now)
+                else:
+                    await self._publish(windows, windows.wait(now), now, tell=False)
 
     def _caught_up(self, partition: int) -> bool:
         return cast("BatchConsumer", self._app.consumer).caught_up(TP(topics.REQUESTS.name, partition))
@@ -147,8 +173,11 @@ class Counting:
         value = self._table.data.get(key.encode())
         return None if value is None else read_block(value)
 
-    async def _publish(self, windows: PartitionWindows, step: Step, now: Micros) -> None:
-        await _durable(await self._announce(windows, step, now))
+    async def _publish(self, windows: PartitionWindows, step: Step, now: Micros, tell: bool = True) -> None:
+        if tell:
+            await _durable(await self._announce(windows, step, now))
+        if self._windows.get(windows.partition) is not windows:
+            return  # the partition has moved meanwhile: what is written now would replace what others count
         await _durable(self._write(windows.partition, step))
         if step.complete and (acknowledge := self._unacknowledged.pop(windows.partition, None)):
             await acknowledge()

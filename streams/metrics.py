@@ -12,6 +12,11 @@ REFUSED: Final = Counter(
 TOO_LATE: Final = Counter(
     "chatgauge_stream_too_late", "Live requests that came after their minute had expired.", ["table"]
 )
+REWINDS: Final = Counter(
+    "chatgauge_stream_rewinds",
+    "Fetches that got lost on the way to the worker, and were fetched again.",
+    ["table"],
+)
 STEP_SECONDS: Final = Histogram(
     "chatgauge_stream_step_seconds",
     "From receiving a fetch to its windows being durable.",

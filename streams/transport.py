@@ -20,6 +20,9 @@ from faust.transport.drivers.aiokafka import Transport as RecordTransport
 from faust.types import TP, AppT, Message
 from yarl import URL
 
+_REBALANCING_PAUSE = 0.05
+"""Seconds between two looks whether a rebalance is over."""
+
 
 @dataclass(frozen=True)
 class Batching:
@@ -55,11 +58,30 @@ class BatchConsumer(RecordConsumer):
         end = self.highwater(tp)
         return end is not None and self._next(tp) >= end
 
+    async def begun_at(self, tp: TP) -> int:
+        """The offset from which the partition is read since it was assigned."""
+        committed = self._committed_offset[tp]
+        return (await self.earliest_offsets(tp))[tp] if committed is None else committed
+
     def _next(self, tp: TP) -> int:
         return self._done.get(tp) or self._committed_offset[tp] or 0
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
+        """Fetch; from batched topics only when Faust is done with a rebalance.
+
+        When the tables have recovered, Faust seeks to the committed offsets, and then empties the agents'
+        queues. What is fetched in between would be lost; and whoever waits to put more into a queue that
+        is emptied waits for ever.
+        """
+        if active_partitions is not None and self.app.rebalancing:
+            active_partitions = {tp for tp in active_partitions if tp.topic not in self._batched}
+            if not active_partitions:  # which Kafka's client would take for all
+                await self.sleep(_REBALANCING_PAUSE)
+                return {}
+        return await super()._getmany(active_partitions, timeout)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109  # Faust's signature
         """The next fetches, as messages."""
@@ -88,11 +110,20 @@ class BatchConsumer(RecordConsumer):
         return [message]
 
     def ack(self, message: Message) -> bool:
-        """Acknowledge a message; of a batched topic, with all that came before it."""
+        """Acknowledge a message; of a batched topic, with all that came before it.
+
+        Faust acknowledges what a stream passes over when a rebalance has begun, too. That is not done.
+        """
+        if message.topic in self._batched and self._is_passed_over(message):
+            return False
         acked = bool(super().ack(message))
         if message.topic in self._batched:
             self._done[message.tp] = message.offset + 1
         return acked
+
+    def _is_passed_over(self, message: Message) -> bool:
+        in_time = message.generation_id == self.app.consumer_generation_id
+        return not (in_time and self.app.flow_control.is_active())
 
     def _new_offset(self, tp: TP) -> int | None:
         if tp.topic not in self._batched:

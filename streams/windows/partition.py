@@ -26,8 +26,8 @@ _KEPT_UNPACKED: Final = 512
 """How many closed or imported blocks stay unpacked, for the next late or imported event."""
 _LARGE: Final = 5_000
 """Events in a batch that pay for writing every block they touch, at whatever time."""
-_BEGINNING: Final[Micros] = -(2**62)
-"""The watermark before any event."""
+_BEGINNING: Final[Micros] = 0
+"""The watermark before any event: none is taken that occurred before 1970."""
 
 
 @dataclass(frozen=True)

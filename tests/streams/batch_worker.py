@@ -1,11 +1,13 @@
 """A Faust worker that says what it is handed: test_transport runs it as a process.
 
-    python batch_worker.py BOOTSTRAP TOPIC PARTITIONS FILE [--hold]
+    python batch_worker.py BOOTSTRAP TOPIC PARTITIONS FILE [--hold | --slow | --seeking]
 
 For each event it adds a line of JSON to the file: partition, offset, the records' offsets, and the first
-value. It acknowledges each, unless it is told to hold.
+value. It acknowledges each, unless it is told to hold; slowly, if told so. `--seeking`
+makes it linger before it goes on from the committed offsets. Its table recovers from TOPIC-state.
 """
 
+import asyncio
 import json
 import sys
 from datetime import timedelta
@@ -17,7 +19,7 @@ from faust.types import StreamT
 from yarl import URL
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from streams.transport import Batching, BatchTransport, Records
+from streams.transport import BatchConsumer, Batching, BatchTransport, Records
 
 
 def main(bootstrap: str, topic: str, partitions: str, file: str, *options: str) -> None:
@@ -32,6 +34,7 @@ def main(bootstrap: str, topic: str, partitions: str, file: str, *options: str) 
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
         broker_commit_interval=0.2,
+        broker_max_poll_records=100,
         broker_session_timeout=10.0,
         broker_heartbeat_interval=3.0,
         stream_wait_empty=False,
@@ -40,6 +43,16 @@ def main(bootstrap: str, topic: str, partitions: str, file: str, *options: str) 
     app.transport = BatchTransport(
         url, app, Batching(frozenset({topic}), timedelta(milliseconds=50), 1024 * 1024)
     )
+
+    raw: dict[str, Any] = {
+        "key_type": bytes,
+        "value_type": bytes,
+        "key_serializer": "raw",
+        "value_serializer": "raw",
+    }
+    app.Table("state", partitions=int(partitions), changelog_topic=app.topic(f"{topic}-state", **raw))
+    if "--seeking" in options:
+        linger_when_seeking()
 
     @app.agent(app.topic(topic, schema=Records(), maxsize=1))
     async def say(fetches: StreamT[Any]) -> None:
@@ -54,11 +67,24 @@ def main(bootstrap: str, topic: str, partitions: str, file: str, *options: str) 
             }
             with Path(file).open("a", encoding="utf-8") as handed:  # noqa: ASYNC230
                 handed.write(json.dumps(line) + "\n")
+            if "--slow" in options:
+                await asyncio.sleep(0.2)
             if "--hold" not in options:
                 await stream.ack(event)
 
     sys.argv = sys.argv[:1]
     faust.Worker(app, loglevel="WARN", redirect_stdouts=False, quiet=True).execute_from_commandline()
+
+
+def linger_when_seeking() -> None:
+    """As with a broker that takes its time to say how far the group came."""
+    seek = BatchConsumer.perform_seek
+
+    async def slowly(consumer: BatchConsumer) -> None:
+        await seek(consumer)
+        await asyncio.sleep(2)
+
+    BatchConsumer.perform_seek = slowly  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Broker(Log):
     async def _send(self, topic: str, values: Mapping[int, Sequence[bytes]]) -> None:
         async with AIOKafkaProducer(bootstrap_servers=self.bootstrap) as producer:
             sent = [
-                await producer.send(topic, value, partition=partition)
+                await producer.send(topic, value, key=b"key", partition=partition)
                 for partition, of_partition in values.items()
                 for value in of_partition
             ]

@@ -30,7 +30,8 @@ def broker(kafka: str) -> Broker:
 @pytest.fixture
 def topic(kafka: str, topic_prefix: str) -> str:
     name = f"{topic_prefix}-requests"
-    asyncio.run(topics.create(kafka, partitions=PARTITIONS, topics=[Topic(name, "RequestEvent")]))
+    own = [Topic(name, "RequestEvent"), Topic(f"{name}-state", "WindowBlock")]
+    asyncio.run(topics.create(kafka, partitions=PARTITIONS, topics=own))
     return name
 
 
@@ -118,3 +119,36 @@ def test_what_was_not_acknowledged_comes_again(broker: Broker, topic: str, tmp_p
         broker.wait_until_acknowledged(f"{topic}-group", topic)
 
     assert handed.offsets == {0: list(range(500))}
+
+
+def test_a_fetch_that_a_rebalance_takes_from_the_agent_comes_again(
+    broker: Broker, topic: str, tmp_path: Path
+) -> None:
+    """Fetches wait for a slow agent while workers come and go. Each reaches an agent all the same."""
+    broker.send(topic, {partition: numbered(2_000) for partition in range(PARTITIONS)})
+    with worker(broker, topic, tmp_path / "first", "--slow") as first:
+        wait_until("the first is at work", lambda: len(first.events) > 2)
+        with worker(broker, topic, tmp_path / "second", "--slow") as second:
+            wait_until("the second is at work", lambda: len(second.events) > 2)
+        broker.wait_until_acknowledged(f"{topic}-group", topic)
+
+    handed = {
+        (event["partition"], offset)
+        for one in (first, second)
+        for event in one.events
+        for offset in event["offsets"]
+    }
+    assert len(handed) == PARTITIONS * 2_000
+
+
+def test_no_fetch_is_lost_while_a_worker_takes_up_its_state(
+    broker: Broker, topic: str, tmp_path: Path
+) -> None:
+    """Faust goes to the committed offsets, and only then empties the agent's queue."""
+    broker.send(f"{topic}-state", {partition: numbered(10) for partition in range(PARTITIONS)})
+    broker.send(topic, {partition: numbered(1_000) for partition in range(PARTITIONS)})
+
+    with worker(broker, topic, tmp_path / "out", "--slow", "--seeking") as handed:
+        broker.wait_until_acknowledged(f"{topic}-group", topic)
+
+    assert handed.offsets == {partition: list(range(1_000)) for partition in range(PARTITIONS)}
