@@ -7,7 +7,7 @@ taking a topic's events in order (agents of concurrency 1), and on internals of 
 aiokafka, hence on their pinned versions.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, cast
@@ -18,6 +18,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as RecordConsumer
 from faust.transport.drivers.aiokafka import Transport as RecordTransport
 from faust.types import TP, AppT, Message
+from faust.types.tuples import ConsumerMessage
 from yarl import URL
 
 _REBALANCING_PAUSE = 0.05
@@ -43,6 +44,28 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = batching.linger // timedelta(milliseconds=1)
         consumer._fetch_min_bytes = batching.min_bytes
         return consumer
+
+    async def _fetch_records(
+        self,
+        consumer: aiokafka.AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109  # Faust's signature
+        max_records: int | None = None,
+    ) -> Mapping[TP, list[Any]]:
+        # A ConsumerRecord costs more than all the rest of reading a record. What it is made from has what
+        # a step needs: offset, timestamp, key and value.
+        batched = cast("BatchTransport", self.transport).batching.topics
+        for tp, result in consumer._fetcher._records.items():
+            records = getattr(result, "_partition_records", None)
+            if tp.topic in batched and records is not None:
+                records._consumer_record = _as_it_is
+        return await super()._fetch_records(
+            consumer, active_partitions, timeout=timeout, max_records=max_records
+        )
+
+
+def _as_it_is(tp: TP, record: Any) -> Any:
+    return record
 
 
 class BatchConsumer(RecordConsumer):
@@ -92,22 +115,52 @@ class BatchConsumer(RecordConsumer):
         if not self.flow_active:
             await self.perform_seek()
             return
+        early = False
         for tp, records in records_of.items():
             if active is not None and tp not in active and tp not in self._buffered_partitions:
+                continue
+            if tp.topic in self._batched and self.app.rebalancing:
+                early = True  # asked for before the rebalance, answered in the midst of it
                 continue
             for message in self._messages(tp, records):
                 if not self.flow_active or self.app.consumer_generation_id != generation:
                     return
                 yield tp, message
+        if early:
+            await self.perform_seek()
+
+    async def perform_seek(self) -> None:
+        """Go back to the committed offsets; to the beginning, where nothing is committed yet.
+
+        There, Faust would stay where it is, and what was fetched and dropped would be lost.
+        """
+        await super().perform_seek()
+        assigned = {tp for tp in self.assignment() if tp.topic in self._batched}
+        begun = {tp for tp in assigned if self._committed_offset[tp]}
+        if fresh := assigned - begun:
+            await self.seek_wait(await self.earliest_offsets(*fresh))
 
     def _messages(self, tp: TP, records: list[Any]) -> list[Message]:
         if tp.topic not in self._batched:
             return [self._to_message(tp, record) for record in records]
         if not records:
             return []
-        message = self._to_message(tp, records[-1])
-        message.value = cast("Any", records)
-        return [message]
+        last = records[-1]
+        return [
+            ConsumerMessage(
+                tp.topic,
+                tp.partition,
+                last.offset,
+                last.timestamp / 1000,
+                last.timestamp_type,
+                headers=None,
+                key=None,
+                value=cast("Any", records),
+                checksum=None,
+                tp=tp,
+                generation_id=self.app.consumer_generation_id,
+            )
+        ]
 
     def ack(self, message: Message) -> bool:
         """Acknowledge a message; of a batched topic, with all that came before it.
@@ -165,10 +218,13 @@ class BatchTransport(RecordTransport):
 
 
 class Records(faust.Schema[Any, Any]):
-    """For a batched topic: hand the list of records through. Decoding is the agent's."""
+    """For a batched topic: hand the list of records through. Decoding is the agent's.
+
+    A record has `offset`, `timestamp` (milliseconds) and `value`.
+    """
 
     def loads_key(self, app: AppT, message: Message, *, loads: Any = None, serializer: Any = None) -> Any:
-        """The last record's key, as it came."""
+        """None: each record has its own."""
         return message.key
 
     def loads_value(self, app: AppT, message: Message, *, loads: Any = None, serializer: Any = None) -> Any:
