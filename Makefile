@@ -75,14 +75,17 @@ $(BIN)/python:
 
 # uv installs everything else, so it comes first, in the version and with the hashes that are locked.
 $(BIN)/uv: $(BIN)/python
-	awk '/^[a-zA-Z0-9]/ {wanted = /^uv==/} wanted' requirements/dev.txt > $(VENV)/uv.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+	@echo "installing uv into $(VENV)"
+	@awk '/^[a-zA-Z0-9]/ {wanted = /^uv==/} wanted' requirements/dev.txt > $(VENV)/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
 
 $(VENV)/.installed: $(BIN)/uv requirements/dev.txt pyproject.toml sdk/pyproject.toml
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . -e ./sdk
+	@echo "installing the dependencies (locked, with hashes)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . -e ./sdk
 	@touch $@
 
 var/lib/.kafka: infra/kafka/pom.xml | $(VENV)/.installed
-	$(BIN)/python -m infra.kafka
+	@echo "fetching Kafka with Maven"
+	@$(BIN)/python -m infra.kafka
 	@touch $@
