@@ -84,7 +84,7 @@ def linger_when_seeking() -> None:
         await seek(consumer)
         await asyncio.sleep(2)
 
-    BatchConsumer.perform_seek = slowly  # type: ignore[method-assign]
+    BatchConsumer.perform_seek = slowly  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":
