@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
+from schemas.fetched import leave_bare
 from schemas.topics import Topic
 from sinks.errors import TopicRecreatedError
 from sinks.metrics import SinkMetrics
@@ -16,6 +17,8 @@ from sinks.writer import Fetch, Tenure
 
 _LOG: Final = logging.getLogger(__name__)
 _POLL_MS: Final = 200
+_GLANCE_MS: Final = 20
+_WORTH_AN_INSERT: Final = 10_000
 _DAY_MS: Final = 24 * 3600 * 1000
 _MOST_BYTES: Final = 48 * 1024 * 1024
 """Per step: what is read but not yet written stays within a few times this."""
@@ -144,7 +147,10 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         return max(reached, begin)
 
     async def gather(self, linger: float, most_records: int, stopping: asyncio.Event) -> list[Fetch]:
-        """What comes within `linger` seconds, or sooner when that is much; one Fetch per partition."""
+        """What comes within `linger` seconds, or sooner when that is much; one Fetch per partition.
+
+        Who has enough for an insert, and finds nothing more at hand, waits no longer.
+        """
         until = time.monotonic() + linger
         found: dict[Tenure, list[Any]] = {}
         count = size = 0
@@ -152,7 +158,10 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             left = until - time.monotonic()
             if left <= 0 or self._unplaced:
                 break
-            fetched = await self._poll(min(left * 1000, _POLL_MS), most_records - count)
+            patience = _GLANCE_MS if count >= _WORTH_AN_INSERT else _POLL_MS
+            fetched = await self._poll(min(left * 1000, patience), most_records - count)
+            if not fetched and count >= _WORTH_AN_INSERT:
+                break
             tenures = {tenure.partition: tenure for tenure in self._held}
             for tp, records in fetched.items():
                 tenure = tenures.get(tp.partition)
@@ -168,6 +177,7 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     async def _poll(self, timeout_ms: float, most_records: int) -> dict[TopicPartition, list[Any]]:
         try:
+            leave_bare(self._consumer)
             async with asyncio.timeout(2 * _POLL_MS / 1000 + timeout_ms / 1000):
                 fetched: dict[TopicPartition, list[Any]] = await self._consumer.getmany(
                     timeout_ms=int(timeout_ms), max_records=most_records

@@ -16,6 +16,10 @@ from schemas.validity import refuse_invalid
 from sinks.writer import Fetch, Insert, Step, Tenure
 
 REFUSED_BY: Final = "sink"
+_FEW_VALUED: Final = frozenset(
+    "phase kind service instance provider model space_id workflow workflow_version error_type".split()
+)
+"""LowCardinality in ClickHouse, which takes a dictionary as it is, and plain texts a seventh slower."""
 _DAY_US: Final = 86_400_000_000
 
 Clock = Callable[[], int]
@@ -111,5 +115,9 @@ def runs(values: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def as_arrow(frame: pl.DataFrame) -> pa.Table:
-    """The frame as ClickHouse takes it: plain text columns, in one record batch."""
-    return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+    """The frame as ClickHouse takes it, in one record batch: texts of few values as a dictionary."""
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+    for at, name in enumerate(table.column_names):
+        if name in _FEW_VALUED:
+            table = table.set_column(at, name, table.column(name).cast(pa.string()).dictionary_encode())
+    return table

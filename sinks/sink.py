@@ -31,6 +31,7 @@ class Sink:
     2. the writer turns them into inserts and dead letters, while the step before is still written;
     3. the dead letters are sent, and acknowledged by Kafka;
     4. the inserts are made, one block each, in the order of the offsets, as often as it takes;
+       partitions side by side;
     5. the offsets are committed.
 
     Killed before 4, a step is done again, and its dead letters, sent twice, are one row in the end.
@@ -161,17 +162,29 @@ class Sink:
             await self._box.send(step.letters, lambda: not self._giving_up.is_set())
         except Unsent:
             return
+        in_order: dict[Tenure | None, list[Insert]] = {}
         for insert in step.inserts:
+            in_order.setdefault(insert.tenure, []).append(insert)
+        made = await asyncio.gather(*map(self._insert, in_order.values()), return_exceptions=True)
+        for outcome in made:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        if all(made):
+            await self._consumer.commit(step.positions)
+            self._metrics.last_progress.labels(self._topic.name).set_to_current_time()
+
+    async def _insert(self, inserts: Sequence[Insert]) -> bool:
+        """Makes one partition's inserts, one after the other. False when the sink gives up before the end."""
+        for insert in inserts:
             try:
                 await self._store.insert(insert, lambda insert=insert: self._wants(insert))  # type: ignore[misc]
             except Abandoned:
                 self._metrics.abandoned.labels(self._topic.name).inc()
                 if self._giving_up.is_set():
-                    return
+                    return False
             else:
                 self._metrics.rows.labels(self._topic.name, insert.table).inc(insert.rows.num_rows)
-        await self._consumer.commit(step.positions)
-        self._metrics.last_progress.labels(self._topic.name).set_to_current_time()
+        return True
 
     def _wants(self, insert: Insert) -> bool:
         return not self._giving_up.is_set() and (insert.tenure is None or self._holds(insert.tenure))

@@ -21,6 +21,8 @@ from faust.types import TP, AppT, Message
 from faust.types.tuples import ConsumerMessage
 from yarl import URL
 
+from schemas.fetched import leave_bare
+
 _REBALANCING_PAUSE = 0.05
 """Seconds between two looks whether a rebalance is over."""
 
@@ -52,20 +54,10 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109  # Faust's signature
         max_records: int | None = None,
     ) -> Mapping[TP, list[Any]]:
-        # A ConsumerRecord costs more than all the rest of reading a record. What it is made from has what
-        # a step needs: offset, timestamp, key and value.
-        batched = cast("BatchTransport", self.transport).batching.topics
-        for tp, result in consumer._fetcher._records.items():
-            records = getattr(result, "_partition_records", None)
-            if tp.topic in batched and records is not None:
-                records._consumer_record = _as_it_is
+        leave_bare(consumer, cast("BatchTransport", self.transport).batching.topics.__contains__)
         return await super()._fetch_records(
             consumer, active_partitions, timeout=timeout, max_records=max_records
         )
-
-
-def _as_it_is(tp: TP, record: Any) -> Any:
-    return record
 
 
 class BatchConsumer(RecordConsumer):

@@ -9,8 +9,7 @@ import asyncio
 from collections.abc import Callable
 from time import time_ns
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, for_code
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from bench import load
@@ -55,7 +54,7 @@ class TimedStore(Store):
 
 async def write(course: Course, clickhouse: ClickHouseSettings, clock: Clock) -> int:
     """Run the sink over the whole topic; returns the number of rows that it had to write."""
-    await forget_offsets(course.bootstrap)
+    await forget_offsets(course)
     rows = await load.length(course.bootstrap, REQUESTS.name, course.partitions)
     metrics = SinkMetrics(CollectorRegistry())
     store = TimedStore(clickhouse, metrics, clock, rows)
@@ -78,19 +77,18 @@ async def write(course: Course, clickhouse: ClickHouseSettings, clock: Clock) ->
     return rows
 
 
-async def forget_offsets(bootstrap: str) -> None:
+async def forget_offsets(course: Course) -> None:
     """The consumer group is fixed by the product; an earlier run must not have read for this one."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=course.bootstrap, group_id=group_of(REQUESTS), enable_auto_commit=False
+    )
+    await consumer.start()
     try:
-        if group_of(REQUESTS) not in {group for group, *_ in await admin.list_consumer_groups()}:
-            return
-        for _, code in await admin.delete_consumer_groups([group_of(REQUESTS)]):
-            error: type[KafkaError] = for_code(code)
-            if code:
-                raise error(f"the consumer group {group_of(REQUESTS)} could not be deleted")
+        partitions = [TopicPartition(REQUESTS.name, number) for number in range(course.partitions)]
+        consumer.assign(partitions)
+        await consumer.commit(dict.fromkeys(partitions, 0))
     finally:
-        await admin.close()
+        await consumer.stop()
 
 
 def main() -> None:
