@@ -1,70 +1,46 @@
 """A real Apache Kafka on this machine: one node, broker and controller in one process (KRaft)."""
 
 import asyncio
-import shutil
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
-from infra.errors import DiskFullError, StartFailedError
+from infra.errors import StartFailedError
 from infra.kafka import jars
 from infra.kafka.java import require_java
+from infra.local_server import LocalServer
 from infra.ports import answers, free_port, require_free
 from infra.process import Child
 
 _LOG4J = Path(__file__).with_name("log4j2.properties")
 _SHORT_LIVED = "-XX:TieredStopAtLevel=1"
 """A Java that is gone in a second has no use for the optimising compiler."""
-_LEAST_FREE = 512 * 1024 * 1024
 _LARGEST_BATCH = 16 * 1024 * 1024 + 64 * 1024
 """A window block of 16 MiB and the batch around it."""
 
 
-class LocalKafka:
-    """Kafka as a child process, with its data under `data` (kept between runs).
+class LocalKafka(LocalServer):
+    """Kafka. Listens on 127.0.0.1 alone. Topics are never created by accident."""
 
-    `start()` blocks until it answers; `launch()` and `wait_ready()` are its halves, for a caller that
-    has other things to do meanwhile. Listens on 127.0.0.1 alone. Topics are never created by accident.
-    """
+    name = "Kafka"
+    least_free = 512 * 1024 * 1024
 
     def __init__(
         self, data: Path, *, port: int, log: Path | None = None, heap: str = "512m", partitions: int = 1
     ) -> None:
-        self.data = data.absolute()
+        super().__init__(data)
         self.port = port
         self._heap = heap
         self._partitions = partitions
         self._log = log or self.data / "kafka.log"
-        self._child: Child | None = None
 
     @property
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self.port}"
-
-    @property
-    def process(self) -> Child:
-        if self._child is None:
-            raise StartFailedError("Kafka has not been launched")
-        return self._child
-
-    def start(self, timeout: float = 60.0) -> None:
-        """Start it and wait until it serves; leaves nothing running when that fails."""
-        self.launch()
-        try:
-            self.wait_ready(timeout)
-        except BaseException:
-            self.stop()
-            raise
-
-    def launch(self) -> None:
-        """Start the process, without waiting for it to serve."""
-        self.prepare().start()
 
     def prepare(self) -> Child:
         """Check what it needs and format its storage on the first start: what is left is to start it."""
@@ -87,36 +63,9 @@ class LocalKafka:
         self._child = Child("Kafka", [*command, "kafka.Kafka", str(properties)], self._log)
         return self._child
 
-    def wait_ready(self, timeout: float = 60.0) -> None:
-        """Block until it answers a metadata request and knows itself as a broker."""
-        self.process.wait_until(self.answers, timeout)
-
     def answers(self) -> bool:
         """Whether it serves clients. Not for use inside a running event loop."""
         return answers(self.port) and asyncio.run(_has_broker(self.bootstrap))
-
-    def stop(self, grace: float = 20.0) -> None:
-        """Stop it; what it has acknowledged is on disk."""
-        if self._child is not None:
-            self._child.stop(grace)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _require_space(self) -> None:
-        self.data.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.data).free
-        if free < _LEAST_FREE:
-            raise DiskFullError(
-                f"{self.data} has {free // 2**20} MB left and Kafka wants {_LEAST_FREE // 2**20} MB: "
-                "free some space, or choose another disk with --data"
-            )
 
     def _write_properties(self) -> Path:
         # The controller talks only to itself: any free port will do, and a new one at each start.

@@ -123,7 +123,7 @@ def test_fetching_without_maven_says_so(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_a_full_disk_is_told_before_anything_is_written(
     local: LocalKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.kafka.server._LEAST_FREE", 2**60)
+    monkeypatch.setattr(LocalKafka, "least_free", 2**60)
 
     with pytest.raises(DiskFullError, match="free some space, or choose another disk with --data"):
         local.start()
