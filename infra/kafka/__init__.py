@@ -1,5 +1,5 @@
 """The local Kafka."""
 
-from infra.kafka.server import LocalKafka
+from infra.kafka.server import LocalKafka, Outside
 
-__all__ = ["LocalKafka"]
+__all__ = ["LocalKafka", "Outside"]

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiokafka.client import AIOKafkaClient
@@ -23,6 +24,16 @@ _LARGEST_BATCH = 16 * 1024 * 1024 + 64 * 1024
 """A window block of 16 MiB and the batch around it."""
 
 
+@dataclass(frozen=True)
+class Outside:
+    """A listener for clients that come by another port, such as through a proxy."""
+
+    port: int
+    """Where Kafka listens."""
+    reached_by: int
+    """Where it tells these clients to come."""
+
+
 class LocalKafka(LocalServer):
     """Kafka. Listens on 127.0.0.1 alone. Topics are never created by accident."""
 
@@ -30,10 +41,18 @@ class LocalKafka(LocalServer):
     least_free = 512 * 1024 * 1024
 
     def __init__(
-        self, data: Path, *, port: int, log: Path | None = None, heap: str = "512m", partitions: int = 1
+        self,
+        data: Path,
+        *,
+        port: int,
+        log: Path | None = None,
+        heap: str = "512m",
+        partitions: int = 1,
+        outside: Outside | None = None,
     ) -> None:
         super().__init__(data)
         self.port = port
+        self._outside = outside
         self._heap = heap
         self._partitions = partitions
         self._log = log or self.data / "kafka.log"
@@ -70,14 +89,19 @@ class LocalKafka(LocalServer):
     def _write_properties(self) -> Path:
         # The controller talks only to itself: any free port will do, and a new one at each start.
         controller = free_port()
+        listeners = f"PLAINTEXT://127.0.0.1:{self.port}"
+        advertised = listeners
+        if self._outside is not None:
+            listeners += f",OUTSIDE://127.0.0.1:{self._outside.port}"
+            advertised += f",OUTSIDE://127.0.0.1:{self._outside.reached_by}"
         values = {
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": advertised,
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": ("PLAINTEXT:PLAINTEXT,OUTSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT"),
             "log.dirs": self.data / "log",
             "auto.create.topics.enable": "false",
             "num.partitions": self._partitions,

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from infra import topics
 from infra.errors import DiskFullError, JarsUnavailableError, JavaUnusableError, PortTakenError
-from infra.kafka import LocalKafka, jars
+from infra.kafka import LocalKafka, Outside, jars
 from infra.kafka.java import java_version
 from infra.ports import free_port
 from schemas.topics import Topic
@@ -54,6 +55,23 @@ def test_what_it_has_acknowledged_outlives_a_stop_and_a_kill(local: LocalKafka) 
 
     local.start()
     assert asyncio.run(read(local.bootstrap, 2)) == [b"before the stop", b"before the kill"]
+
+
+def test_clients_from_outside_are_told_to_come_by_their_own_port(tmp_path: Path) -> None:
+    outside = Outside(port=free_port(), reached_by=free_port())
+
+    async def told() -> int:
+        client = AIOKafkaClient(bootstrap_servers=f"127.0.0.1:{outside.port}")
+        await client.bootstrap()
+        try:
+            (broker,) = client.cluster.brokers()
+            return int(broker.port)
+        finally:
+            await client.close()
+
+    with LocalKafka(tmp_path / "kafka", port=free_port(), outside=outside) as kafka:
+        assert kafka.answers()
+        assert asyncio.run(told()) == outside.reached_by
 
 
 async def test_no_topic_comes_to_be_by_accident(kafka: str, topic_prefix: str) -> None:
