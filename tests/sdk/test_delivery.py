@@ -68,7 +68,8 @@ def test_when_the_buffer_is_full_the_newest_are_dropped_counted_and_reported(
     assert [r["value"] for r in records if r["name"] == "n"] == list(range(full.queued))
     assert [r["value"] for r in records if r["name"] == "sdk_dropped_events"] == [full.dropped]
     assert gauge.stats().dropped == full.dropped
-    assert caplog.text.count("events were dropped") == 1
+    assert caplog.text.count("events were dropped: the buffer is full") == 1
+    assert f"closed: {full.dropped} of 1001 events were dropped, 0 failed" in caplog.text
     assert "nobody listens" in caplog.text
 
 

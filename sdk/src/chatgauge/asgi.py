@@ -21,6 +21,7 @@ from typing import Any, TypedDict
 from chatgauge.arguments import INVALID
 from chatgauge.failures import of_status
 from chatgauge.gauge import Gauge
+from chatgauge.notices import log
 from chatgauge.request import Request
 
 Scope = MutableMapping[str, Any]
@@ -108,7 +109,10 @@ class GaugeMiddleware:
     def _flushing(self, send: Send) -> Send:
         async def flush_then_send(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown."):
-                await asyncio.to_thread(self._gauge.flush, self._flush_timeout)
+                sent = await asyncio.to_thread(self._gauge.flush, self._flush_timeout)
+                # Whether exit handlers will run, and say it, is up to the server.
+                if not sent and (queued := self._gauge.stats().queued):
+                    log.warning("the application shuts down with %d events unsent", queued)
             await send(message)
 
         return flush_then_send

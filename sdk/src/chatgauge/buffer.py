@@ -29,9 +29,11 @@ def held_bytes(record: dict[str, Any]) -> int:
 class Stats:
     """What became of the events of this process so far.
 
-    Every event noted is in exactly one of `queued`, `sent`, `failed` and `dropped`.
+    Always, `offered == queued + sent + failed + dropped`: every event is in exactly one of them.
     """
 
+    offered: int = 0
+    """Measured: starts and finishes of requests and spans, and samples."""
     queued: int = 0
     """Waiting, or under way."""
     sent: int = 0
@@ -39,7 +41,7 @@ class Stats:
     failed: int = 0
     """Given up: Kafka will never take them, or they could not be encoded."""
     dropped: int = 0
-    """Not taken, because the buffer was full or closed, or still waiting when it was closed."""
+    """Not taken, because the buffer was full or closed, or still unacknowledged when it was closed."""
     buffered_bytes: int = 0
     """Memory held by the events queued."""
     invalid: int = 0
@@ -57,6 +59,10 @@ class Lane:
         self.under_way: list[Message] = []
         self.accepted = 0
         self.settled = 0
+        self.retry_at = 0.0
+        """Not to be tried before, by the monotonic clock. The sending thread's, as is `pause`."""
+        self.pause = 0.0
+        """Seconds between the last two attempts."""
 
     @property
     def waiting(self) -> int:
@@ -81,6 +87,7 @@ class Buffer:
         self._lock = threading.RLock()
         self.lanes = {topic: Lane(topic) for topic in TOPICS}
         self._bytes = 0
+        self._offered = 0
         self._sent = 0
         self._failed = 0
         self._dropped = 0
@@ -93,6 +100,7 @@ class Buffer:
         """Take an event, or count it as dropped when there is no room. The record is the buffer's now."""
         charge = held_bytes(record)
         with self._lock:
+            self._offered += 1
             if self._shut or self._bytes + charge > self.limit_bytes:
                 self._dropped += 1
                 return False
@@ -156,6 +164,7 @@ class Buffer:
         """The counts, all of one moment."""
         with self._lock:
             return Stats(
+                offered=self._offered,
                 queued=self._waiting(),
                 sent=self._sent,
                 failed=self._failed,

@@ -205,15 +205,21 @@ class Gauge:
     def close(self, timeout: float | None = None) -> None:
         """Send what can be sent within `timeout` seconds (`exit_timeout` by default), and stop.
 
-        Runs at the interpreter's exit by itself. What is measured afterwards counts as dropped.
+        Returns at most 0.2 seconds later. What has not been acknowledged by then counts as dropped,
+        though some of it may have arrived; the log says how much it is. What is measured afterwards
+        counts as dropped too. Runs at the interpreter's exit by itself.
         """
         if self._disabled or self._closed:
             return
         self._closed = True
         atexit.unregister(self.close)
         left = self._sender.close(self._exit_timeout if timeout is None else timeout)
+        stats = self._buffer.stats()
+        lost = f"{stats.dropped} of {stats.offered} events were dropped, {stats.failed} failed"
         if left:
-            log.warning("closed with %d events unsent: Kafka could not be reached in time", left)
+            log.warning("closed with %d events unsent: Kafka could not be reached in time (%s)", left, lost)
+        elif stats.dropped or stats.failed:
+            log.warning("closed: %s", lost)
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ acknowledgement each. Only documented calls of aiokafka are used.
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -16,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import murmur2
 
 from chatgauge.config import KafkaConnection
@@ -25,9 +26,10 @@ from chatgauge.transport import Delivery, Message
 _REQUEST_TIMEOUT_MS = 10_000
 _DELIVERY_TIMEOUT_S = 30.0
 _CLOSE_TIMEOUT_S = 1.0
-_METADATA_TIMEOUT_S = 2.0
-_MISSING_FOR_S = 2.0
-_BATCH_BYTES = 256 * 1024
+_FIRST_LOOK_S = 2.0
+_NEXT_LOOK_S = 0.1
+# Brokers take batches of 1 MiB unless told otherwise. One batch is one round trip, so it is a large one.
+_BATCH_BYTES = 900_000
 
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
@@ -96,13 +98,18 @@ class KafkaTransport:
         self._ssl = _ssl_context(connection)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._producer: Any = None
-        self._missing: dict[str, float] = {}
+        self._lookups: dict[str, asyncio.Task[Any]] = {}
+        self._overdue: set[str] = set()
+        self._in_doubt = False
 
     def deliver(self, messages: Sequence[Message]) -> Delivery:
         _hearsay.listen()
         if self._loop is None:
             self._loop = _PrivateLoop()
-        return self._loop.run_until_complete(self._deliver(messages))
+        try:
+            return self._loop.run_until_complete(self._deliver(messages))
+        except asyncio.CancelledError:  # aiokafka cancelled what we waited for
+            return Delivery(unsent=list(messages), reason=f"{self._connection.bootstrap}: cancelled")
 
     def close(self) -> None:
         if self._loop is not None:
@@ -114,19 +121,24 @@ class KafkaTransport:
     def abandon(self) -> None:
         _inherited.append((self._loop, self._producer))
         self._loop = self._producer = None
-        self._missing.clear()
+        self._lookups = {}
+        self._overdue.clear()
 
     async def _deliver(self, messages: Sequence[Message]) -> Delivery:
         delivery = Delivery()
+        self._in_doubt = False
         try:
             producer = await self._connected()
-        except (KafkaError, OSError, TimeoutError) as error:
+        except Exception as error:  # nobody there, no entrance, or something that isn't Kafka
             reason = _hearsay.heard() or f"{type(error).__name__}: {error}"
             return Delivery(unsent=list(messages), reason=f"{self._connection.bootstrap}: {reason}")
-        spread = await self._spread(producer, messages, delivery)
-        work = [self._send(producer, *where, part, delivery) for where, part in spread.items()]
+        by_topic: dict[str, list[Message]] = defaultdict(list)
+        for message in messages:
+            by_topic[message.topic].append(message)
+        alone = len(by_topic) == 1
+        work = [self._send_topic(producer, *topic, delivery, alone=alone) for topic in by_topic.items()]
         await asyncio.gather(*work)
-        if delivery.unsent and not delivery.sent and spread:
+        if self._in_doubt and not delivery.sent:
             await self._disconnect()
         return delivery
 
@@ -155,84 +167,113 @@ class KafkaTransport:
 
     async def _disconnect(self) -> None:
         producer, self._producer = self._producer, None
+        self._lookups.clear()
         if producer is not None:
             await _stop(producer)
 
-    async def _spread(
-        self, producer: Any, messages: Sequence[Message], delivery: Delivery
-    ) -> dict[tuple[str, int], list[Message]]:
-        """The messages by topic and partition; those of a topic that isn't there stay unsent."""
-        by_topic: dict[str, list[Message]] = defaultdict(list)
+    async def _send_topic(
+        self, producer: Any, topic: str, messages: list[Message], delivery: Delivery, *, alone: bool
+    ) -> None:
+        """Send to each partition of the topic; all stay unsent while it can't be found."""
+        partitions = await self._partitions(producer, topic, delivery, alone=alone)
+        if not partitions:
+            delivery.unsent.extend(messages)
+            return
+        spread: dict[int, list[Message]] = defaultdict(list)
         for message in messages:
-            by_topic[message.topic].append(message)
-        spread: dict[tuple[str, int], list[Message]] = defaultdict(list)
-        for topic, part in by_topic.items():
-            partitions = await self._partitions(producer, topic, delivery)
-            if not partitions:
-                delivery.unsent.extend(part)
-                continue
-            for message in part:
-                spread[topic, partitions[_hash(message.key) % len(partitions)]].append(message)
-        return spread
+            spread[partitions[_hash(message.key) % len(partitions)]].append(message)
+        work = [self._send(producer, topic, partition, part, delivery) for partition, part in spread.items()]
+        await asyncio.gather(*work)
 
-    async def _partitions(self, producer: Any, topic: str, delivery: Delivery) -> list[int]:
-        reason = f"{self._connection.bootstrap}: topic {topic} is missing: create it with `chatgauge topics`"
-        if time.monotonic() < self._missing.get(topic, 0.0):
-            delivery.reason = reason
-            return []
+    async def _partitions(
+        self, producer: Any, topic: str, delivery: Delivery, *, alone: bool
+    ) -> list[int] | None:
+        """The topic's partitions. Looking for them goes on, when it takes long, while others are served."""
+        lookup = self._lookups.get(topic)
+        if lookup is None:
+            lookup = self._lookups[topic] = asyncio.ensure_future(producer.partitions_for(topic))
+            lookup.add_done_callback(_taken_note_of)
+        patience = _FIRST_LOOK_S if alone or topic not in self._overdue else _NEXT_LOOK_S
+        await asyncio.wait({lookup}, timeout=patience)
+        if not lookup.done():
+            self._overdue.add(topic)
+            delivery.reason = _hearsay.heard() or self._not_found(topic)
+            return None
+        del self._lookups[topic]
         try:
-            found = await asyncio.wait_for(producer.partitions_for(topic), _METADATA_TIMEOUT_S)
-        except (KafkaError, OSError, TimeoutError) as error:
-            missing = isinstance(error, TimeoutError) and not _hearsay.heard()
-            delivery.reason = reason if missing else _hearsay.heard() or f"{topic}: {type(error).__name__}"
-            self._missing[topic] = time.monotonic() + _MISSING_FOR_S
-            return []
-        self._missing.pop(topic, None)
-        return sorted(found)
+            found = sorted(lookup.result())
+        except (Exception, asyncio.CancelledError) as error:
+            self._in_doubt = True
+            unknown = isinstance(error, UnknownTopicOrPartitionError)
+            said = self._not_found(topic) if unknown else f"{topic}: {type(error).__name__}"
+            delivery.reason = _hearsay.heard() or said
+            return None
+        self._overdue.discard(topic)
+        return found
+
+    def _not_found(self, topic: str) -> str:
+        return (
+            f"{self._connection.bootstrap}: topic {topic} is missing (create it with `chatgauge topics`),"
+            " or Kafka is slow to tell"
+        )
 
     async def _send(
         self, producer: Any, topic: str, partition: int, messages: list[Message], delivery: Delivery
     ) -> None:
-        """Send in order, batch by batch; after a failure the rest waits for the next time."""
+        """Send in order, batch by batch; after a failure the rest waits for the next time.
+
+        A batch that is too large for the broker is halved until it isn't, or is one event.
+        """
         now_ms = time.time_ns() // 1_000_000
-        at = 0
+        at, most = 0, len(messages)
         while at < len(messages):
             batch = producer.create_batch()
-            end = at
-            while end < len(messages) and batch.append(
+            end, limit = at, min(len(messages), at + most)
+            while end < limit and batch.append(
                 key=messages[end].key, value=messages[end].value, timestamp=now_ms
             ):
                 end += 1
-            if end == at:
-                delivery.refused.append(messages[at])
-                delivery.reason = f"{topic}: an event exceeds {_BATCH_BYTES} bytes"
-                at += 1
-                continue
             try:
+                if end == at:
+                    raise MessageSizeTooLargeError
                 acknowledged = await producer.send_batch(batch, topic, partition=partition)
                 await asyncio.wait_for(acknowledged, _DELIVERY_TIMEOUT_S)
-            except _TOO_LARGE as error:
+            except _TOO_LARGE:
                 if end - at > 1:
-                    for message in messages[at:end]:
-                        await self._send(producer, topic, partition, [message], delivery)
-                else:
-                    delivery.refused.append(messages[at])
-                    delivery.reason = f"{topic}: {type(error).__name__}"
-            except (KafkaError, OSError, TimeoutError) as error:
+                    most = (end - at) // 2
+                    continue
+                delivery.refused.append(messages[at])
+                delivery.reason = (
+                    f"{topic}: an event of {len(messages[at].value)} bytes is more than Kafka takes"
+                )
+                end = at + 1
+            except Exception as error:  # whatever it is, these events are not there yet
+                self._in_doubt = True
                 delivery.unsent.extend(messages[at:])
                 delivery.reason = _hearsay.heard() or f"{topic}: {type(error).__name__}"
                 return
             else:
                 delivery.sent.extend(messages[at:end])
-            at = end
+            at, most = end, 2 * most
+
+
+def _taken_note_of(lookup: "asyncio.Task[Any]") -> None:
+    """A lookup that nobody waits for any more is no cause for a warning."""
+    if not lookup.cancelled():
+        lookup.exception()
 
 
 async def _stop(producer: Any) -> None:
-    try:
-        await asyncio.wait_for(producer.stop(), _CLOSE_TIMEOUT_S)
-    except (KafkaError, OSError, TimeoutError):
-        # It held nothing that is not in the buffer still.
-        await producer.client.close()
+    """End the producer and all its tasks. It holds nothing that is not in the buffer still."""
+    for end in (producer.stop, producer.client.close):
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(end(), _CLOSE_TIMEOUT_S)
+            break
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=_CLOSE_TIMEOUT_S)
 
 
 def _ssl_context(connection: KafkaConnection) -> ssl.SSLContext | None:

@@ -5,12 +5,13 @@ service's log handlers may block.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 
 log = logging.getLogger("chatgauge")
 
-_QUIET_S = 300.0
+_QUIET_S = 60.0
 _MOST_KINDS = 64
 
 
@@ -25,7 +26,7 @@ class _Notice:
 
 
 class Notices:
-    """Counts of each kind of trouble. A kind is logged at once, then every 5 minutes at most."""
+    """Counts of each kind of trouble. A kind is logged at once, then once a minute at most."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -33,20 +34,23 @@ class Notices:
 
     def reset(self) -> None:
         """All counts 0: a new process."""
+        # A signal handler may interrupt `count`, and call it.
+        self._lock = threading.RLock()
         self._kinds: dict[str, _Notice] = {}
         self.pending = False
         """Something has been counted that the log has not been told."""
 
     def count(self, kind: str, detail: str = "") -> None:
         """One more of this kind. `kind` and `detail` must hold nothing that a user wrote."""
-        notice = self._kinds.get(kind)
-        if notice is None:
-            if len(self._kinds) >= _MOST_KINDS:
-                kind, detail = "other", ""
-            notice = self._kinds.setdefault(kind, _Notice())
-        notice.count += 1
-        notice.detail = detail
-        self.pending = True
+        with self._lock:
+            notice = self._kinds.get(kind)
+            if notice is None:
+                if len(self._kinds) >= _MOST_KINDS:
+                    kind, detail = "other", ""
+                notice = self._kinds.setdefault(kind, _Notice())
+            notice.count += 1
+            notice.detail = detail
+            self.pending = True
 
     def total(self, *kinds: str) -> int:
         """How often these kinds have happened; without a kind, all of them."""

@@ -1,9 +1,9 @@
 """The background thread: gathers, encodes, delivers, tries again.
 
 A step: take what each lane has (what is under way first) -> encode it -> hand it to the transport
--> settle what was sent or refused -> keep the rest under way. When nothing could be sent, wait,
-longer each time, and begin again. Lanes are independent: a topic that can't be reached holds back
-its own events only.
+-> settle what was sent or refused -> keep the rest under way. A lane whose events could not be sent
+is left alone for a while, longer each time. Lanes are independent: a topic that can't be written
+to holds back its own events only.
 """
 
 import logging
@@ -23,6 +23,7 @@ DROPPED = "events were dropped: the buffer is full, because Kafka is away or too
 UNDELIVERABLE = "events can't be delivered and wait in the buffer"
 REFUSED = "an event was refused by Kafka"
 BROKEN = "the transport failed unexpectedly"
+RECOVERED = "events are delivered again"
 
 _LINGER_S = 0.05
 _MOST_AT_ONCE = 4000
@@ -54,16 +55,19 @@ class Sender:
         self._closing = False
         self._stopped = False
         self._unexpected = 0
+        self._undelivered = False
 
     def after_fork(self) -> None:
         """Begin anew in a forked child. The parent sends what it had; the child has nothing yet."""
-        if self._closing:
-            return
+        closed = self._closing
         self._buffer.reset()
         self._notices.reset()
         self._encoder.renew()
         self._transport.abandon()
         self._renew()
+        if closed:
+            self._buffer.shut()
+            self._closing = self._stopped = True
 
     def nudge(self) -> None:
         """There is something to do. Cheap, and never waits once the thread is there."""
@@ -77,10 +81,10 @@ class Sender:
         if self._thread is None or threading.current_thread() is self._thread:
             return self._buffer.stats().queued == 0
         targets = [(lane, lane.accepted) for lane in self._buffer.lanes.values()]
-        self._urgent.set()
-        self._wake.set()
         with self._progress:
             self._flushing += 1
+            self._urgent.set()
+            self._wake.set()
             try:
                 return self._progress.wait_for(
                     lambda: all(lane.settled >= at for lane, at in targets), timeout
@@ -95,6 +99,7 @@ class Sender:
         self._closing = True
         self.flush(timeout)
         left = self._buffer.give_up()
+        self._tell_progress()
         self._stopped = True
         self._urgent.set()
         self._wake.set()
@@ -118,22 +123,32 @@ class Sender:
 
     def _run(self) -> None:
         while not self._stopped:
-            self._wake.wait()
+            self._wake.wait(self._until_due())
             if not self._closing:
                 self._urgent.wait(_LINGER_S)
-            self._urgent.clear()
             self._wake.clear()
+            if self._urgent.is_set():
+                self._urgent.clear()
+                for lane in self._buffer.lanes.values():
+                    lane.retry_at = 0.0
             try:
-                self._send_all()
+                self._send_due()
             except Exception:  # a fault of ours must end neither the thread nor the service
                 log.exception("the sending thread failed and goes on")
                 self._urgent.wait(_LONGEST_WAIT_S)
         self._transport.close()
 
-    def _send_all(self) -> None:
-        wait = _SHORTEST_WAIT_S
+    def _until_due(self) -> float | None:
+        """Seconds until a lane with events may be tried; None when there are no events."""
+        waiting = [lane.retry_at for lane in self._buffer.lanes.values() if lane.noted or lane.under_way]
+        return max(0.0, min(waiting) - time.monotonic()) if waiting else None
+
+    def _send_due(self) -> None:
+        """Send until every lane is empty, or has to be left alone for a while."""
         while not self._stopped:
-            messages = [message for lane in self._buffer.lanes.values() for message in self._next(lane)]
+            now = time.monotonic()
+            due = [lane for lane in self._buffer.lanes.values() if lane.retry_at <= now]
+            messages = [message for lane in due for message in self._next(lane)]
             self._notices.write()
             if not messages:
                 return
@@ -141,17 +156,15 @@ class Sender:
             self._settle(delivery)
             if delivery.sent:
                 self._report_drops()
-            if not delivery.unsent:
-                wait = _SHORTEST_WAIT_S
-                continue
+            self._report_trouble(delivery)
+
+    def _report_trouble(self, delivery: Delivery) -> None:
+        if delivery.unsent:
+            self._undelivered = True
             self._notices.count(UNDELIVERABLE, delivery.reason)
-            self._notices.write()
-            if delivery.sent:
-                wait = _SHORTEST_WAIT_S
-            pause = min(wait, _LONGEST_WATCHED_WAIT_S) if self._closing or self._flushing else wait
-            self._urgent.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311  jitter
-            self._urgent.clear()
-            wait = min(2 * wait, _LONGEST_WAIT_S)
+        elif self._undelivered and not any(lane.under_way for lane in self._buffer.lanes.values()):
+            self._undelivered = False
+            log.info(RECOVERED)
 
     def _next(self, lane: Lane) -> list[Message]:
         """What the lane has to send: what is under way, filled up with newly encoded events."""
@@ -183,12 +196,15 @@ class Sender:
         return delivery
 
     def _settle(self, delivery: Delivery) -> None:
-        unsent = {topic: [m for m in delivery.unsent if m.topic == topic] for topic in self._buffer.lanes}
         for topic, lane in self._buffer.lanes.items():
             sent = [m for m in delivery.sent if m.topic == topic]
             refused = [m for m in delivery.refused if m.topic == topic]
+            unsent = [m for m in delivery.unsent if m.topic == topic]
+            if not (sent or refused or unsent):
+                continue
             own = sum(message.own for message in (*sent, *refused))
-            lane.under_way = unsent[topic]
+            lane.under_way = unsent
+            self._postpone(lane, progress=bool(sent or refused))
             self._buffer.settle(
                 lane,
                 charge=sum(message.charge for message in (*sent, *refused)),
@@ -199,6 +215,14 @@ class Sender:
         for _ in delivery.refused:
             self._notices.count(REFUSED, delivery.reason)
         self._tell_progress()
+
+    def _postpone(self, lane: Lane, *, progress: bool) -> None:
+        if not lane.under_way:
+            lane.retry_at = lane.pause = 0.0
+            return
+        longest = _LONGEST_WATCHED_WAIT_S if self._closing or self._flushing else _LONGEST_WAIT_S
+        lane.pause = _SHORTEST_WAIT_S if progress else min(max(2 * lane.pause, _SHORTEST_WAIT_S), longest)
+        lane.retry_at = time.monotonic() + lane.pause * random.uniform(0.8, 1.2)  # noqa: S311  jitter
 
     def _tell_progress(self) -> None:
         with self._progress:
