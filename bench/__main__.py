@@ -50,7 +50,10 @@ async def fill(bootstrap: str, topic: Topic, events: int, span: timedelta) -> tu
     put = Load(events, start_of_load(datetime.now(UTC), span), PARTITIONS, span=span)
     value_bytes = await load.put(bootstrap, topic.name, put)
     lane = referee.Lane(
-        bootstrap, topic.name, PARTITIONS, await truth.recompute(bootstrap, topic.name, PARTITIONS)
+        bootstrap,
+        topic.name,
+        PARTITIONS,
+        (await truth.recompute(bootstrap, topic.name, PARTITIONS))[truth.SPACE],
     )
     if lane.events != events:
         raise SystemExit(f"bench: {events} events were put onto {topic.name}, {lane.events} were found")

@@ -17,6 +17,8 @@ class Entrant:
     unit: str = "events_per_s"
     windows: bool = True
     """Hands in windows, to be held against the recomputation."""
+    by_user: bool = False
+    """Its windows go by user, not by space."""
     equal_work: bool = True
 
 
@@ -28,4 +30,7 @@ ENTRANTS = (
     Entrant("rollup_full", "Chatgauge's rollup, its real work", equal_work=False),
     Entrant("sink", "Chatgauge's events sink", unit="rows_per_s", windows=False, equal_work=False),
 )
-BY_NAME = {entrant.name: entrant for entrant in ENTRANTS}
+USAGE = Entrant("usage", "Chatgauge's usage worker", by_user=True, equal_work=False)
+"""Runs where many users are; nobody else does what it does."""
+
+BY_NAME = {entrant.name: entrant for entrant in (*ENTRANTS, USAGE)}

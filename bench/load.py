@@ -1,65 +1,104 @@
 """Puts the load onto a topic, in large batches, and checks that all of it arrived."""
 
-import io
+import asyncio
+from dataclasses import dataclass
+from itertools import pairwise
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.producer.message_accumulator import BatchBuilder
-from fastavro import schemaless_writer
 
-from bench.events import Load, outgoing
-from schemas.contract import schema
-from schemas.wire import single_object_header
+from bench.events import Events, Load, closing, made
+from traffic.avro import ColumnWriter
 
 BATCH_BYTES = 256 * 1024
+_AT_ONCE = 100_000
+"""Events that are written together."""
 
 
 class LoadError(RuntimeError):
     """The topic doesn't hold what was sent."""
 
 
-async def put(bootstrap: str, topic: str, load: Load) -> float:
-    """Send the load's events; returns the mean size of a value in bytes."""
-    record = schema("RequestEvent")
-    header = single_object_header(record.fingerprint)
-    sent_bytes = sent = 0
+@dataclass(frozen=True)
+class Cargo:
+    """A load as it goes over the wire: full batches of each partition, in order."""
+
+    batches: dict[int, list[BatchBuilder]]
+    messages: int
+    value_bytes: float
+    """The mean size of a value."""
+
+
+def packed(load: Load) -> Cargo:
+    """The load's events and its closing ones, encoded. Can be shipped once."""
+    batches: dict[int, list[BatchBuilder]] = {i: [_batch()] for i in range(load.partitions)}
+    size = messages = 0
+    for events in (made(load), closing(load)):
+        for part in _parts(events):
+            size += _pack(part, batches)
+            messages += len(part.frame)
+    return Cargo(batches, messages, size / messages)
+
+
+def _parts(events: Events) -> list[Events]:
+    edges = [*range(0, len(events.frame), _AT_ONCE), len(events.frame)]
+    return [Events(events.frame[low:high], events.partition[low:high]) for low, high in pairwise(edges)]
+
+
+def _pack(events: Events, into: dict[int, list[BatchBuilder]]) -> int:
+    values = ColumnWriter("RequestEvent").values(events.frame)
+    keys = events.frame["space_id"].to_list() if "space_id" in events.frame.columns else None
+    for i, (partition, value) in enumerate(zip(events.partition.tolist(), values, strict=True)):
+        key = b"closing" if keys is None else keys[i].encode()
+        batches = into[partition]
+        if batches[-1].append(key=key, value=value, timestamp=None) is None:
+            batches.append(_batch())
+            batches[-1].append(key=key, value=value, timestamp=None)
+    return sum(map(len, values))
+
+
+def _batch() -> BatchBuilder:
+    return BatchBuilder(BATCH_BYTES, 0)
+
+
+async def ship(bootstrap: str, topic: str, cargo: Cargo) -> None:
+    """Send it all, the partitions side by side. Raises LoadError when the topic holds anything else."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_batch_size=BATCH_BYTES)
     await producer.start()
+
+    async def send(partition: int) -> None:
+        for batch in cargo.batches[partition]:
+            batch.close()
+            await producer.send_batch(batch, topic, partition=partition)
+
     try:
-        batches = [producer.create_batch() for _ in range(load.partitions)]
-        for message in outgoing(load):
-            body = io.BytesIO()
-            schemaless_writer(body, record.parsed, message.event)
-            value = header + body.getvalue()
-            sent_bytes += len(value)
-            sent += 1
-            partition = message.partition
-            if batches[partition].append(key=message.key, value=value, timestamp=None) is None:
-                await _send(producer, batches[partition], topic, partition)
-                batches[partition] = producer.create_batch()
-                batches[partition].append(key=message.key, value=value, timestamp=None)
-        for partition, batch in enumerate(batches):
-            await _send(producer, batch, topic, partition)
+        await asyncio.gather(*map(send, cargo.batches))
         await producer.flush()
     finally:
         await producer.stop()
-    held = await length(bootstrap, topic, load.partitions)
-    if held != sent:
-        raise LoadError(f"{sent} events were sent to {topic}, which holds {held}")
-    return sent_bytes / sent
+    held = await length(bootstrap, topic, len(cargo.batches))
+    if held != cargo.messages:
+        raise LoadError(f"{cargo.messages} events were sent to {topic}, which holds {held}")
 
 
-async def _send(producer: AIOKafkaProducer, batch: BatchBuilder, topic: str, partition: int) -> None:
-    batch.close()
-    await producer.send_batch(batch, topic, partition=partition)
+async def put(bootstrap: str, topic: str, load: Load) -> float:
+    """Pack and ship; returns the mean size of a value in bytes."""
+    cargo = packed(load)
+    await ship(bootstrap, topic, cargo)
+    return cargo.value_bytes
 
 
 async def length(bootstrap: str, topic: str, partitions: int) -> int:
     """How many messages the topic holds."""
+    return sum((await ends(bootstrap, topic, partitions)).values())
+
+
+async def ends(bootstrap: str, topic: str, partitions: int) -> dict[int, int]:
+    """Where each partition ends."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
     await consumer.start()
     try:
-        all_of_it = [TopicPartition(topic, i) for i in range(partitions)]
-        ends = await consumer.end_offsets(all_of_it)
-        return sum(ends.values())
+        parts = [TopicPartition(topic, i) for i in range(partitions)]
+        return {part.partition: end for part, end in (await consumer.end_offsets(parts)).items()}
     finally:
         await consumer.stop()

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import work
@@ -28,6 +28,9 @@ class Lane:
     topic: str
     partitions: int
     truth: work.Windows
+    """By space."""
+    users: work.Windows = field(default_factory=dict)
+    """By user, where somebody hands that in."""
 
     @property
     def events(self) -> int:
@@ -64,7 +67,8 @@ def run(entrant: Entrant, lane: Lane, scratch: Path, interpreter: Path | None = 
         raise DisqualifiedError(f"{entrant.name} {ended}; it said:\n{said}")
     result = Result(**json.loads(reported.read_text()))
     if entrant.windows:
-        wrong = work.differences(lane.truth, work.read(home / "windows.jsonl"))
+        truth = lane.users if entrant.by_user else lane.truth
+        wrong = work.differences(truth, work.read(home / "windows.jsonl"))
         if wrong:
             raise DisqualifiedError("\n  ".join([f"{entrant.name} gives other windows:", *wrong]))
     return result

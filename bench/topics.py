@@ -12,7 +12,7 @@ from schemas.topics import Topic
 SHORT = Topic("chat.requests.short", topics.REQUESTS.record, topics.REQUESTS.config)
 """A smaller load of the same kind, for the contender that would need hours for the whole."""
 
-WRITTEN = (topics.WINDOWS, topics.CLOSED, topics.DEAD_LETTERS)
+WRITTEN = (topics.WINDOWS, topics.USAGE, topics.CLOSED, topics.DEAD_LETTERS)
 """What the product writes to while it reads `chat.requests`."""
 
 _GONE_WITHIN_S = 30.0

@@ -8,6 +8,7 @@ import io
 import json
 import math
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,13 +18,17 @@ from fastavro import parse_schema, schemaless_reader
 
 from bench import work
 
+SPACE = "space_id"
+USER = "user_id"
+"""By user, neither latencies nor sketches are kept."""
+
 GAMMA = (1 + 0.01) / (1 - 0.01)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass
 class Tally:
-    """One space in one minute."""
+    """One space, or one user, in one minute."""
 
     requests: int = 0
     errors: int = 0
@@ -32,31 +37,39 @@ class Tally:
     completion_tokens: int = 0
     sketch: Counter[int] = field(default_factory=Counter)
 
-    def take(self, event: dict[str, Any]) -> None:
+    def take(self, event: dict[str, Any], latencies: bool) -> None:
         self.requests += 1
         self.errors += event["error_type"] is not None
         self.prompt_tokens += event["prompt_tokens"] or 0
         self.completion_tokens += event["completion_tokens"] or 0
-        if (latency := event["total_us"]) is not None:
+        if latencies and (latency := event["total_us"]) is not None:
             self.total_us += latency
             self.sketch[math.floor(math.log(max(latency, 1)) / math.log(GAMMA))] += 1
 
 
-def tally(values: list[bytes], into: defaultdict[tuple[str, int], Tally]) -> None:
-    """Count single-object encoded RequestEvents into their windows."""
+Tallies = defaultdict[tuple[str, int], Tally]
+
+
+def tally(values: list[bytes], into: dict[str, Tallies]) -> None:
+    """Count single-object encoded RequestEvents into their windows, by each of the fields wanted."""
     for value in values:
         event: Any = schemaless_reader(io.BytesIO(value[10:]), _SCHEMA)
-        if event["phase"] == "finished" and event["space_id"] is not None:
-            minute = (event["occurred_at"] - EPOCH) // timedelta(minutes=1)
-            into[event["space_id"], minute * 60_000_000].take(event)
+        if event["phase"] != "finished":
+            continue
+        minute = (event["occurred_at"] - EPOCH) // timedelta(minutes=1)
+        for field_name, tallies in into.items():
+            if (key := event[field_name]) is not None:
+                tallies[key, minute * 60_000_000].take(event, field_name != USER)
 
 
 _SCHEMA = parse_schema(json.loads(work.SCHEMA_FILE.read_text()))
 
 
-async def recompute(bootstrap: str, topic: str, partitions: int) -> work.Windows:
-    """The windows of all that the topic holds."""
-    found: defaultdict[tuple[str, int], Tally] = defaultdict(Tally)
+async def recompute(
+    bootstrap: str, topic: str, partitions: int, by: Sequence[str] = (SPACE,)
+) -> dict[str, work.Windows]:
+    """The windows of all that the topic holds, by each of the fields asked for."""
+    found: dict[str, Tallies] = {name: defaultdict(Tally) for name in by}
     parts = [TopicPartition(topic, i) for i in range(partitions)]
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
@@ -77,7 +90,11 @@ async def recompute(bootstrap: str, topic: str, partitions: int) -> work.Windows
                 left -= len(records)
     finally:
         await consumer.stop()
+    return {name: _windows(tallies) for name, tallies in found.items()}
+
+
+def _windows(tallies: Tallies) -> work.Windows:
     return {
         key: [t.requests, t.errors, t.total_us, t.prompt_tokens, t.completion_tokens, dict(t.sketch)]
-        for key, t in found.items()
+        for key, t in tallies.items()
     }

@@ -15,12 +15,14 @@ import pyarrow as pa
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.types import TP, Message
 
-from bench import work
+from bench import load, work
 from bench.contenders.race import Clock, Course
 from infra.settings import KafkaSettings, WorkerSettings
 from schemas import topics
+from schemas.topics import Topic
 from streams.app import Worker, build
 from streams.windows.block import BlockKey, read_block
+from streams.windows.measures import Grouping
 
 
 class Finish(faust.Sensor):
@@ -49,7 +51,7 @@ def run(worker: Worker, course: Course, clock: Clock) -> None:
     """Returns when the worker has stopped. `course.topic` has to be `chat.requests`."""
     if course.topic != topics.REQUESTS.name:
         raise ValueError(f"the product reads {topics.REQUESTS.name}, not {course.topic}")
-    ends = asyncio.run(_ends(course))
+    ends = asyncio.run(load.ends(course.bootstrap, course.topic, course.partitions))
     kafka = KafkaSettings(bootstrap=course.bootstrap, partitions=course.partitions)
     app = build(worker, kafka, WorkerSettings())
     app.sensors.add(Finish(clock, ends))
@@ -57,22 +59,14 @@ def run(worker: Worker, course: Course, clock: Clock) -> None:
         faust.Worker(app, loglevel="WARN", redirect_stdouts=False).execute_from_commandline()
 
 
-async def _ends(course: Course) -> dict[int, int]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=course.bootstrap)
-    await consumer.start()
-    try:
-        parts = [TopicPartition(course.topic, i) for i in range(course.partitions)]
-        return {part.partition: end for part, end in (await consumer.end_offsets(parts)).items()}
-    finally:
-        await consumer.stop()
-
-
-async def published(course: Course, grouping: str) -> work.Windows:
-    """The windows as `chat.windows` has them now: each key's last block, the partitions' shares added."""
+async def published(
+    bootstrap: str, partitions: int, grouping: Grouping, table: Topic = topics.WINDOWS
+) -> work.Windows:
+    """The minutes as a table's topic has them now: each key's last block, the partitions' shares added."""
     newest: dict[BlockKey, bytes] = {}
-    parts = [TopicPartition(topics.WINDOWS.name, i) for i in range(course.partitions)]
+    parts = [TopicPartition(table.name, i) for i in range(partitions)]
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=course.bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
+        bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
     )
     await consumer.start()
     try:
@@ -82,19 +76,30 @@ async def published(course: Course, grouping: str) -> work.Windows:
             while await consumer.position(part) < ends[part]:
                 for record in (await consumer.getmany(part, timeout_ms=1000)).get(part, []):
                     key = BlockKey.decode(record.key)
-                    if key.grouping == grouping and key.pane == "1m" and record.value is not None:
+                    if key.grouping == grouping.name and key.pane == "1m" and record.value is not None:
                         newest[key] = record.value
     finally:
         await consumer.stop()
     windows: work.Windows = {}
     for key, value in newest.items():
-        for space, window in _windows(read_block(value).rows):
-            work.add(windows, space, key.pane_start, window)
+        for name, window in _windows(read_block(value).rows, grouping):
+            work.add(windows, name, key.pane_start, window)
     return windows
 
 
-def _windows(rows: pa.Table) -> Iterable[tuple[str, work.Window]]:
-    for row in rows.to_pylist():
-        sketch = dict(zip(row["total_us_keys"], row["total_us_counts"], strict=True))
-        sums = ("requests", "errors", "total_us_sum", "prompt_tokens", "completion_tokens")
-        yield row["space_id"], [*(row[name] for name in sums), sketch]
+def _windows(rows: pa.Table, grouping: Grouping) -> Iterable[tuple[str, work.Window]]:
+    nothing = [0] * rows.num_rows, [{}] * rows.num_rows
+    totals, sketches = nothing
+    if "total_us" in grouping.latencies:
+        totals = rows["total_us_sum"].to_pylist()
+        kept = (rows[f"total_us_{part}"].to_pylist() for part in ("keys", "counts"))
+        sketches = [dict(zip(keys, counts, strict=True)) for keys, counts in zip(*kept, strict=True)]
+    before, after = ("requests", "errors"), ("prompt_tokens", "completion_tokens")
+    columns = [
+        *(rows[name].to_pylist() for name in before),
+        totals,
+        *(rows[name].to_pylist() for name in after),
+        sketches,
+    ]
+    for name, *window in zip(rows[grouping.keys[0]].to_pylist(), *columns, strict=True):
+        yield name, window

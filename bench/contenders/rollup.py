@@ -35,7 +35,7 @@ def main() -> None:
     clock = Clock()
     told = course()
     product.run(replace(worker(), name=f"rollup-{told.run}"), told, clock)
-    hand_in(told, clock, asyncio.run(product.published(told, BY_SPACE.name)))
+    hand_in(told, clock, asyncio.run(product.published(told.bootstrap, told.partitions, BY_SPACE)))
 
 
 if __name__ == "__main__":

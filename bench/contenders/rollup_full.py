@@ -15,7 +15,7 @@ def main() -> None:
     told = course()
     worker = app.rollup(WindowSettings(), WorkerSettings())
     product.run(replace(worker, name=f"rollup-{told.run}"), told, clock)
-    hand_in(told, clock, asyncio.run(product.published(told, SPACE.name)))
+    hand_in(told, clock, asyncio.run(product.published(told.bootstrap, told.partitions, SPACE)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 
 from bench import load, referee, topics, truth, work
 from bench.entrants import BY_NAME
-from bench.events import SPACES, Load, outgoing, start_of_load
+from bench.events import SPACES, Load, made, start_of_load
 from schemas.topics import REQUESTS
 
 EVENTS = 5_000
@@ -26,8 +26,8 @@ def lane(fresh_kafka: str) -> referee.Lane:
             Load(EVENTS, start_of_load(datetime.now(UTC), SPAN), PARTITIONS, span=SPAN),
         )
     )
-    windows = asyncio.run(truth.recompute(fresh_kafka, REQUESTS.name, PARTITIONS))
-    return referee.Lane(fresh_kafka, REQUESTS.name, PARTITIONS, windows)
+    found = asyncio.run(truth.recompute(fresh_kafka, REQUESTS.name, PARTITIONS, by=(truth.SPACE, truth.USER)))
+    return referee.Lane(fresh_kafka, REQUESTS.name, PARTITIONS, found[truth.SPACE], found[truth.USER])
 
 
 def test_every_event_is_in_the_recomputed_windows(lane: referee.Lane) -> None:
@@ -45,6 +45,14 @@ def test_the_product_finds_the_same_windows(name: str, lane: referee.Lane, tmp_p
     assert result.windows == len(lane.truth)
 
 
+def test_the_usage_worker_finds_the_same_users(lane: referee.Lane, tmp_path: Path) -> None:
+    asyncio.run(topics.create(lane.bootstrap, topics.WRITTEN, PARTITIONS))
+
+    result = referee.run(BY_NAME["usage"], lane, tmp_path)
+
+    assert result.windows == len(lane.users)
+
+
 def test_the_sink_writes_every_event(lane: referee.Lane, tmp_path: Path) -> None:
     asyncio.run(topics.create(lane.bootstrap, topics.WRITTEN, PARTITIONS))
 
@@ -54,8 +62,8 @@ def test_the_sink_writes_every_event(lane: referee.Lane, tmp_path: Path) -> None
 def test_a_seed_makes_the_same_events() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
 
-    assert list(outgoing(Load(200, start))) == list(outgoing(Load(200, start)))
-    assert list(outgoing(Load(200, start, seed=1))) != list(outgoing(Load(200, start, seed=2)))
+    assert made(Load(200, start)).frame.equals(made(Load(200, start)).frame)
+    assert not made(Load(200, start, seed=1)).frame.equals(made(Load(200, start, seed=2)).frame)
 
 
 def test_differences_name_the_window_and_the_figure() -> None:
