@@ -1,7 +1,7 @@
 """Kafka as it stands: raw records, ends and committed offsets."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -32,7 +32,13 @@ class Log:
 
     def records(self, topic: str) -> list[Record]:
         """Everything in the topic, in the order of each partition."""
-        return asyncio.run(self._records(topic))
+        found: list[Record] = []
+        self.read(topic, found.append)
+        return found
+
+    def read(self, topic: str, take: Callable[[Record], object]) -> None:
+        """Give everything in the topic to `take`, in the order of each partition."""
+        asyncio.run(self._read(topic, take))
 
     def left(self, group: str, topic: str) -> int:
         """How many records the group has not acknowledged yet."""
@@ -47,21 +53,18 @@ class Log:
             ends = await consumer.end_offsets(await _partitions(consumer, topic))
             return {place.partition: end for place, end in ends.items()}
 
-    async def _records(self, topic: str) -> list[Record]:
-        found: list[Record] = []
-        async with self._consumer() as consumer, asyncio.timeout(_WITHIN_S):
+    async def _read(self, topic: str, take: Callable[[Record], object]) -> None:
+        async with self._consumer() as consumer, asyncio.timeout(_WITHIN_S) as patience:
             places = await _partitions(consumer, topic)
             ends = await consumer.end_offsets(places)
             consumer.assign(places)
             await consumer.seek_to_beginning(*places)
             while any([await consumer.position(place) < ends[place] for place in places]):
                 for place, records in (await consumer.getmany(timeout_ms=200)).items():
-                    found += [
-                        Record(place.partition, one.offset, one.timestamp, one.key, one.value)
-                        for one in records
-                        if one.offset < ends[place]
-                    ]
-        return found
+                    for one in records:
+                        if one.offset < ends[place]:
+                            take(Record(place.partition, one.offset, one.timestamp, one.key, one.value))
+                    patience.reschedule(asyncio.get_running_loop().time() + _WITHIN_S)
 
     async def _left(self, group: str, topic: str) -> int:
         return sum((await self._ends(topic)).values()) - await self._acknowledged(group, topic)

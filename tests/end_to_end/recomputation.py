@@ -9,11 +9,15 @@ written down here as the documentation has them.
 - A live request is too late for a pane that ended, and was kept, before the watermark: the greatest
   event time of the partition's live requests so far, itself included, less ten seconds.
 - Imported requests are never too late, and move no watermark.
+- A live request is a repeat, and doesn't count, if the same record (`event_id` and `occurred_at`) came
+  before it in its partition, and its minute is at most five before that of the latest instant known: the
+  greatest, over the partition's live requests before it, of when each occurred, or arrived if that was
+  earlier.
 """
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -35,6 +39,8 @@ KEPT = {"1m": 26 * HOUR, "1d": 3 * DAY}
 """How long a pane takes late requests after its end."""
 MOST_AHEAD = 5 * MINUTE
 """By how much a request may have happened after it arrived: clocks differ."""
+HORIZON = 5
+"""How many minutes before the latest repeats are known."""
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "total": (),
@@ -71,8 +77,19 @@ _FINGERPRINT = bytes.fromhex(
     fastavro.schema.fingerprint(fastavro.schema.to_parsing_canonical_form(_DEFINITION), "CRC-64-AVRO")
 )
 
+_TEXTS = [one["name"] for one in _DEFINITION["fields"] if one["type"] in ("string", ["null", "string"])]
+_MOST = {
+    one["name"]: limit
+    for one in _DEFINITION["fields"]
+    for ending, limit in (("_tokens", 10**12), ("_us", 30 * DAY), ("_nano_usd", 10**15))
+    if one["name"].endswith(ending)
+}
+"""The greatest figure of each that an event may give."""
+
 Place = tuple[int, int]
 """Partition and offset."""
+Identity = tuple[str, int]
+"""An event's id, and when it occurred: a record that is sent again has the same."""
 
 
 class Group(NamedTuple):
@@ -124,6 +141,26 @@ class Recomputation:
     """Why the others can't."""
     too_late: set[Place] = field(default_factory=set)
     """Requests that came after their minute's time."""
+    repeats: set[Place] = field(default_factory=set)
+    """Requests that were known already."""
+
+
+class Repeats:
+    """Which live requests are known. It forgets nothing: the horizon alone decides."""
+
+    def __init__(self) -> None:
+        self._latest: dict[int, int] = {}
+        self._known: dict[int, set[Identity]] = {}
+
+    def knows(self, partition: int, identity: Identity, arrived_at: int) -> bool:
+        """Whether the partition's next live request is a repeat; it is known from now on."""
+        _, occurred_at = identity
+        known = self._known.setdefault(partition, set())
+        latest = self._latest.get(partition, 0)
+        repeated = identity in known and occurred_at // MINUTE >= latest // MINUTE - HORIZON
+        known.add(identity)
+        self._latest[partition] = max(latest, min(occurred_at, arrived_at))
+        return repeated
 
 
 def recompute(records: Iterable[Record], price_of: Mapping[Place, int | None]) -> Recomputation:
@@ -131,8 +168,8 @@ def recompute(records: Iterable[Record], price_of: Mapping[Place, int | None]) -
 
     `price_of` says what each finished request cost, in nano-USD; None: not known.
     """
+    counting = Counting()
     result = Recomputation()
-    latest: dict[int, int] = {}
     for record in records:
         place = (record.partition, record.offset)
         event = read(record)
@@ -143,28 +180,65 @@ def recompute(records: Iterable[Record], price_of: Mapping[Place, int | None]) -
         if event["phase"] != "finished":
             continue
         occurred_at = micros(event["occurred_at"])
-        watermark = None
         if not event["imported"]:
-            latest[record.partition] = max(latest.get(record.partition, 0), occurred_at)
-            watermark = latest[record.partition] - LATENESS
             second = occurred_at - occurred_at % SECOND
             result.seconds[second] = result.seconds.get(second, 0) + 1
-        sums = _sums(event, price_of[place])
-        latencies = [(name, event[name]) for name in LATENCIES if event[name] is not None]
-        for pane, grouping in COUNTED:
-            start = occurred_at - occurred_at % LENGTH[pane]
-            if watermark is not None and start + LENGTH[pane] + KEPT[pane] <= watermark:
-                if pane == "1m":
-                    result.too_late.add(place)
-                continue
-            key = tuple(event[name] for name in KEYS[grouping])
-            if None in key:
-                continue
-            figures = result.figures.setdefault(Group(pane, start, grouping, key), Figures())
-            figures.sums = [have + more for have, more in zip(figures.sums, sums, strict=True)]
-            for name, value in latencies if grouping != "user" else ():
-                figures.latencies.setdefault(name, Latency()).add(value)
+        verdict = counting.count(record, event, price_of[place])
+        if verdict == "too_late":
+            result.too_late.add(place)
+        elif verdict == "repeat":
+            result.repeats.add(place)
+    result.figures = counting.figures
     return result
+
+
+class Counting:
+    """Counts finished requests one by one, as the windows do."""
+
+    def __init__(self) -> None:
+        self.figures: dict[Group, Figures] = {}
+        self._latest: dict[int, int] = {}
+        self._repeats = Repeats()
+
+    def count(self, record: Record, event: Mapping[str, Any], price: int | None) -> str:
+        """Count one; `counted`, or why not (in its minute): `repeat` or `too_late`."""
+        occurred_at = micros(event["occurred_at"])
+        if event["imported"]:
+            add(self.figures, event, price)
+            return "counted"
+        latest = max(self._latest.get(record.partition, 0), occurred_at)
+        self._latest[record.partition] = latest
+        identity = (event["event_id"], occurred_at)
+        if self._repeats.knows(record.partition, identity, record.timestamp_ms * 1_000):
+            return "repeat"
+
+        def in_time(pane: str, start: int) -> bool:
+            return start + LENGTH[pane] + KEPT[pane] > latest - LATENESS
+
+        add(self.figures, event, price, in_time)
+        return "counted" if in_time("1m", occurred_at - occurred_at % MINUTE) else "too_late"
+
+
+def add(
+    table: dict[Group, Figures],
+    event: Mapping[str, Any],
+    price: int | None,
+    taken: Callable[[str, int], bool] = lambda pane, start: True,
+) -> None:
+    """Count a finished request in every group that it belongs to, of the panes that are `taken`."""
+    occurred_at = micros(event["occurred_at"])
+    sums = _sums(event, price)
+    latencies = [(name, event[name]) for name in LATENCIES if event[name] is not None]
+    starts = {pane: occurred_at - occurred_at % LENGTH[pane] for pane in KEPT}
+    panes = {pane: start for pane, start in starts.items() if taken(pane, start)}
+    for pane, grouping in COUNTED:
+        key = tuple(event[name] for name in KEYS[grouping])
+        if pane not in panes or None in key:
+            continue
+        figures = table.setdefault(Group(pane, panes[pane], grouping, key), Figures())
+        figures.sums = [have + more for have, more in zip(figures.sums, sums, strict=True)]
+        for name, value in latencies if grouping != "user" else ():
+            figures.latencies.setdefault(name, Latency()).add(value)
 
 
 def read(record: Record) -> dict[str, Any] | str:
@@ -186,7 +260,29 @@ def read(record: Record) -> dict[str, Any] | str:
     assert isinstance(event, dict)
     if micros(event["occurred_at"]) > record.timestamp_ms * 1000 + MOST_AHEAD:
         return "in_the_future"
-    return event
+    return "invalid" if is_impossible(event) else event
+
+
+def is_impossible(event: Mapping[str, Any]) -> bool:
+    """Whether it says what can't be: documented in docs/events.md, «What is refused»."""
+    texts = [event[name] for name in _TEXTS if event[name] is not None]
+    parts = (("cached_tokens", "prompt_tokens"), ("reasoning_tokens", "completion_tokens"))
+    return (
+        event["occurred_at"] < EPOCH
+        or any(not 1 <= len(text) <= 256 for text in texts)
+        or any(not 0 <= (event[name] or 0) <= most for name, most in _MOST.items())
+        or any(
+            event[part] is not None and event[whole] is not None and event[part] > event[whole]
+            for part, whole in parts
+        )
+        or len(event["attributes"]) > 16
+        or any(not _is_attribute(one) for one in event["attributes"])
+    )
+
+
+def _is_attribute(text: str) -> bool:
+    key, equals, value = text.partition("=")
+    return equals == "=" and 1 <= len(key) <= 64 and len(value) <= 256
 
 
 def micros(moment: datetime) -> int:

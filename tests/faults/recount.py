@@ -1,0 +1,337 @@
+"""What must have come of everything on the topics, and where a running product says otherwise.
+
+The expectation is computed from chat.requests alone, record by record, in plain Python
+(`tests.end_to_end.recomputation`), twice: as the streams count, and once for each identity, as history
+and minutes that were rebuilt from it do.
+"""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from tests.end_to_end.log import Log, Record
+from tests.end_to_end.published import figures_of, key_of, records_of
+from tests.end_to_end.recomputation import (
+    HOUR,
+    KEPT,
+    KEYS,
+    LATENCIES,
+    LENGTH,
+    MINUTE,
+    SECOND,
+    SUMS,
+    Counting,
+    Figures,
+    Group,
+    Identity,
+    Latency,
+    Place,
+    add,
+    differences,
+    micros,
+    read,
+)
+from tests.faults.prices import price_of
+
+Query = Callable[[str], Iterable[Sequence[Any]]]
+"""Rows of ClickHouse, in its database."""
+
+FIELDS = ("phase", "user_id", "service", "prompt_tokens", "completion_tokens", "total_us")
+"""Of an event, beside its price: enough to tell that it is the one that was sent."""
+REBUILT = -1
+"""The partition of rows that were rebuilt from raw history."""
+LATE = 5 * MINUTE
+"""After its time: a minute that something reaches so late is rebuilt."""
+QUANTILES = (0.5, 0.95, 0.99)
+
+_GAMMA = 1.01 / 0.99
+_CLOCKS = 5 * MINUTE
+_IMPORTED_KEPT = HOUR
+
+
+class Letter(NamedTuple):
+    """A record that can't be read: why, and the SHA-256 of its key and value, in hex."""
+
+    reason: str
+    key: str
+    value: str
+
+
+@dataclass
+class Expected:
+    """What the records of chat.requests come to."""
+
+    streamed: dict[Group, Figures] = field(default_factory=dict)
+    """As the workers count: without what came too late, or again within the horizon."""
+    once: dict[Group, Figures] = field(default_factory=dict)
+    """Each identity once, however late, and wherever it came again."""
+    events: dict[Identity, tuple[Any, ...]] = field(default_factory=dict)
+    """Every event that can be read, starts of requests too: its `FIELDS` and its price."""
+    places: dict[Place, Identity] = field(default_factory=dict)
+    """Where they lie."""
+    refused: dict[Place, Letter] = field(default_factory=dict)
+    too_late: set[Place] = field(default_factory=set)
+    repeats: set[Place] = field(default_factory=set)
+    """Those within the horizon, which the windows don't count."""
+    marked: set[int] = field(default_factory=set)
+    """Minutes that the streams may not have right: with imported events, or some that came `LATE`."""
+
+
+class Recount:
+    """Takes the records of chat.requests, in the order of each partition."""
+
+    def __init__(self) -> None:
+        self.expected = Expected()
+        self._counting = Counting()
+        self._finished: set[Identity] = set()
+
+    def take(self, record: Record) -> None:
+        """The next one."""
+        expected = self.expected
+        place = (record.partition, record.offset)
+        event = read(record)
+        if isinstance(event, str):
+            expected.refused[place] = Letter(event, _digest(record.key), _digest(record.value))
+            return
+        occurred_at = micros(event["occurred_at"])
+        identity = (event["event_id"], occurred_at)
+        is_finished = event["phase"] == "finished"
+        price = price_of(event) if is_finished else None
+        expected.places[place] = identity
+        if identity not in expected.events:
+            expected.events[identity] = (*(event[name] for name in FIELDS), price)
+        if not is_finished:
+            return
+        if event["imported"] or record.timestamp_ms * 1_000 - occurred_at >= LATE:
+            expected.marked.add(occurred_at - occurred_at % MINUTE)
+        if identity not in self._finished:
+            self._finished.add(identity)
+            add(expected.once, event, price)
+        verdict = self._counting.count(record, event, price)
+        if verdict == "repeat":
+            expected.repeats.add(place)
+        elif verdict == "too_late":
+            expected.too_late.add(place)
+        expected.streamed = self._counting.figures
+
+
+def recount(bootstrap: str) -> Expected:
+    """From chat.requests as it lies there now."""
+    recounting = Recount()
+    Log(bootstrap).read("chat.requests", recounting.take)
+    return recounting.expected
+
+
+def compare_published(expected: Expected, bootstrap: str) -> list[str]:
+    """Where chat.windows and chat.usage differ: minutes and days, every figure and sketch.
+
+    The newest block of each identity counts. Of a block that has been expired, compaction may have left
+    nothing, so its figures aren't compared, but it must have been its time. The last record of each key
+    is what compaction leaves: it must be the newest.
+    """
+    log = Log(bootstrap)
+    said: list[str] = []
+    found: dict[Group, Figures] = {}
+    expired: set[tuple[str, int, str]] = set()
+    for topic in ("chat.windows", "chat.usage"):
+        newest: dict[tuple[bytes, int], dict[str, Any]] = {}
+        last: dict[bytes, tuple[Record, dict[str, Any] | None]] = {}
+        for record, block in records_of(log, topic, "window_block"):
+            key = record.key or b""
+            if block is None:
+                said += _expired_too_early(topic, record, last.get(key))
+                _, _, pane, start, grouping, _ = key.decode().split("|")
+                expired.add((pane, int(start), grouping))
+            else:
+                if key != key_of(block):
+                    said.append(f"{topic}: the block of {key_of(block)!r} has the key {key!r}")
+                identity = (key, block["since"])
+                if identity not in newest or _age(newest[identity]) <= _age(block):
+                    newest[identity] = block
+            last[key] = (record, block)
+        for (key, _), block in newest.items():
+            _, lying = last[key]
+            if lying is not None and _age(lying) < _age(block):
+                said.append(f"{topic}: the last block of {key!r} is at {_age(lying)}, not {_age(block)}")
+        for group, figures in figures_of(one for one in newest.values() if one["pane"] != "1s").items():
+            assert group not in found, "a grouping is on one of the topics"
+            found[group] = figures
+    for table in (found, wanted := dict(expected.streamed)):
+        for group in [one for one in table if (one.pane, one.start, one.grouping) in expired]:
+            del table[group]
+    return said + _labelled("published", differences(wanted, found))
+
+
+def _age(block: Mapping[str, Any]) -> tuple[int, int]:
+    return block["offset"], block["revision"]
+
+
+def _expired_too_early(
+    topic: str, tombstone: Record, before: tuple[Record, dict[str, Any] | None] | None
+) -> list[str]:
+    """A tombstone that came before its block's time; those of seconds have none."""
+    key = (tombstone.key or b"").decode()
+    _, origin, pane, start, _, _ = key.split("|")
+    if pane == "1s":
+        return []
+    if origin == "live":
+        due = int(start) + LENGTH[pane] + KEPT[pane] - _CLOCKS
+    else:
+        due = before[0].timestamp_ms * 1_000 + _IMPORTED_KEPT - SECOND if before else 0
+    early = due - tombstone.timestamp_ms * 1_000
+    return [f"{topic}: {key} was expired {early / SECOND:.0f} s too early"] if early > 0 else []
+
+
+def compare_history(expected: Expected, query: Query) -> list[str]:
+    """Where ClickHouse differs: raw events, windows (sketches by their quantiles), dead letters."""
+    return [
+        *_labelled("events", _raw_differences(expected, query)),
+        *_labelled("windows", differences(*_windows(expected, query))),
+        *_labelled("dead letters", _letter_differences(expected, query)),
+    ]
+
+
+def _raw_differences(expected: Expected, query: Query) -> list[str]:
+    columns = ", ".join(FIELDS)
+    rows = query(
+        f"SELECT event_id, toUnixTimestamp64Micro(occurred_at), {columns}, priced_nano_usd FROM events FINAL"
+    )
+    found: dict[Identity, tuple[Any, ...]] = {}
+    twice: list[str] = []
+    for event_id, occurred_at, *values in rows:
+        if (event_id, occurred_at) in found:
+            twice.append(f"twice: {event_id} of {occurred_at}")
+        found[event_id, occurred_at] = tuple(values)
+    return twice[:5] + differences(expected.events, found)
+
+
+def _letter_differences(expected: Expected, query: Query) -> list[str]:
+    rows = query(
+        "SELECT partition, offset, reason, lower(hex(SHA256(ifNull(key, '')))), "
+        "lower(hex(SHA256(ifNull(value, '')))) FROM dead_letters FINAL WHERE topic = 'chat.requests'"
+    )
+    found: dict[Place, Letter] = {}
+    twice: list[str] = []
+    for partition, offset, *letter in rows:
+        if (partition, offset) in found:
+            twice.append(f"twice: {partition}@{offset}")
+        found[partition, offset] = Letter(*letter)
+    return twice[:5] + differences(expected.refused, found)
+
+
+def rebuilt(query: Query) -> set[tuple[str, int]]:
+    """The panes that were rebuilt from raw history: their lengths and starts."""
+    rows = query(
+        f"SELECT DISTINCT pane, toUnixTimestamp(pane_start) FROM windows FINAL WHERE partition = {REBUILT}"
+    )
+    return {(pane, start * SECOND) for pane, start in rows}
+
+
+def not_rebuilt(expected: Expected, query: Query) -> set[int]:
+    """Marked minutes that were not rebuilt (yet)."""
+    return {minute for minute in expected.marked if ("1m", minute) not in rebuilt(query)}
+
+
+def _windows(expected: Expected, query: Query) -> tuple[dict[Group, Any], dict[Group, Any]]:
+    """What `windows` must hold, and what it holds. Of a rebuilt pane, the rebuilt rows alone count."""
+    from_raw = rebuilt(query)
+    wanted = {
+        group: _finalized(figures)
+        for table, is_rebuilt in ((expected.streamed, False), (expected.once, True))
+        for group, figures in table.items()
+        if ((group.pane, group.start) in from_raw) is is_rebuilt
+    }
+    sums = ", ".join(f"sum({name})" for name in SUMS)
+    latencies = ", ".join(
+        f"sum({name}_count), sum({name}_sum), min({name}_min), max({name}_max), "
+        f"quantilesDDMerge(0.01, {', '.join(map(str, QUANTILES))})({name}_sketch)"
+        for name in LATENCIES
+    )
+    rows = query(
+        f"SELECT pane, toUnixTimestamp(pane_start) AS start, grouping, key1, key2, "
+        f"partition = {REBUILT} AS from_raw, {sums}, {latencies} "
+        "FROM windows FINAL WHERE pane != '1s' "
+        "GROUP BY pane, start, grouping, key1, key2, from_raw"
+    )
+    found: dict[Group, Any] = {}
+    for pane, start, grouping, key1, key2, is_rebuilt, *figures in rows:
+        group = Group(pane, start * SECOND, grouping, (key1, key2)[: len(KEYS[grouping])])
+        if ((pane, group.start) in from_raw) is not bool(is_rebuilt):
+            continue
+        fives = [figures[at : at + 5] for at in range(len(SUMS), len(figures), 5)]
+        found[group] = (
+            tuple(figures[: len(SUMS)]),
+            {
+                name: (count, total, least, most, tuple(f"{value:.9g}" for value in quantiles))
+                for name, (count, total, least, most, quantiles) in zip(LATENCIES, fives, strict=True)
+                if count
+            },
+        )
+    return wanted, found
+
+
+def _finalized(figures: Figures) -> tuple[Any, ...]:
+    """Sums and latencies, with quantiles for the sketch."""
+    return tuple(map(int, figures.sums)), {
+        name: (had.count, had.sum, had.min, had.max, tuple(f"{quantile(had, q):.9g}" for q in QUANTILES))
+        for name, had in figures.latencies.items()
+    }
+
+
+def quantile(latency: Latency, q: float) -> float:
+    """By the sketch: of the value at place floor(q · (n − 1)), its bucket's middle."""
+    rank, passed = math.floor(q * (latency.count - 1)), 0
+    for bucket, count in sorted(latency.sketch.items()):
+        passed += count
+        if passed > rank:
+            return 2 * _GAMMA / (1 + _GAMMA) * _GAMMA**bucket
+    return math.nan
+
+
+@dataclass
+class Tally:
+    """By how much the product is off, in events and records."""
+
+    lost: int = 0
+    doubled: int = 0
+
+    def hold(self, expected: Mapping[Any, int], found: Mapping[Any, int]) -> None:
+        """Count what is missing, and what is more than expected."""
+        for key in expected.keys() | found.keys():
+            off = found.get(key, 0) - expected.get(key, 0)
+            self.lost += max(-off, 0)
+            self.doubled += max(off, 0)
+
+
+def tally(expected: Expected, query: Query, acknowledged: Mapping[Place, str] | None = None) -> Tally:
+    """How many were lost, and how many counted more than once.
+
+    Lost are: acknowledged sends (their event ids by place) that aren't on the topic; identities that aren't
+    in raw history; refused records without a dead letter; requests missing in minutes. Doubled are rows and
+    requests beyond those expected.
+    """
+    result = Tally()
+    for place, event_id in (acknowledged or {}).items():
+        there = expected.places.get(place)
+        result.lost += place not in expected.refused and (there is None or there[0] != event_id)
+    events = query("SELECT event_id, toUnixTimestamp64Micro(occurred_at) FROM events FINAL")
+    result.hold(dict.fromkeys(expected.events, 1), Counter((one[0], one[1]) for one in events))
+    letters = query("SELECT partition, offset FROM dead_letters FINAL WHERE topic = 'chat.requests'")
+    result.hold(dict.fromkeys(expected.refused, 1), Counter((one[0], one[1]) for one in letters))
+    wanted, found = (
+        {group: figures[0][0] for group, figures in table.items() if (group.pane, group.key) == ("1m", ())}
+        for table in _windows(expected, query)
+    )
+    result.hold(wanted, found)
+    return result
+
+
+def _digest(value: bytes | None) -> str:
+    return hashlib.sha256(value or b"").hexdigest()
+
+
+def _labelled(where: str, said: list[str]) -> list[str]:
+    return [f"{where}: {one}" for one in said]
