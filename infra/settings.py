@@ -96,6 +96,11 @@ class SinkSettings(BaseSettings):
     """How often an open pane is written at most."""
     max_rows: int = Field(100_000, ge=1)
     """Most rows in one insert."""
+    dead_letter_share: float = Field(0.5, gt=0, le=1)
+    """Most of the latest records of a partition that may be dead-lettered; beyond it the sink halts the
+    partition and waits for a person. 1 allows all."""
+    dead_letter_window: int = Field(10_000, ge=10)
+    """How many records are the latest; a tenth of them must have been seen before they are judged."""
     metrics_port: int = Field(9103, ge=0, le=65535)
     """Where the sinks serve their Prometheus metrics; 0 takes a free port."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
@@ -23,13 +24,19 @@ _DAY_MS: Final = 24 * 3600 * 1000
 _MOST_BYTES: Final = 48 * 1024 * 1024
 """Per step: what is read but not yet written stays within a few times this."""
 _PARTITION_BYTES: Final = 16 * 1024 * 1024
+_SESSION_S: Final = 15.0
+"""After so long without a sign of life, another sink gets the partitions."""
+_FRESH_S: Final = 10.0
+"""How long a partition is taken as still ours after Kafka has last said so: less than a session."""
+_ASK_AGAIN_S: Final = 5.0
+_CONFIRMED_WITHIN_S: Final = 5.0
 _SETTINGS: Final[Mapping[str, Any]] = {
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
     "fetch_max_bytes": _MOST_BYTES,
     "max_partition_fetch_bytes": _PARTITION_BYTES,
     "fetch_max_wait_ms": 200,
-    "session_timeout_ms": 15_000,
+    "session_timeout_ms": int(_SESSION_S * 1000),
     "heartbeat_interval_ms": 3_000,
     "rebalance_timeout_ms": 30_000,
     # While ClickHouse is away nothing is polled: leaving the group for that would help nobody.
@@ -67,7 +74,10 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._unplaced: set[Tenure] = set()
         self._next: dict[Tenure, int] = {}
         self._written: dict[Tenure, int] = {}
-        self._committed: dict[Tenure, int] = {}
+        self._committed: dict[Tenure, tuple[int, str]] = {}
+        self._halted: dict[Tenure, str] = {}
+        self._committing = asyncio.Lock()
+        self._confirmed = -math.inf
 
     @property
     def held(self) -> frozenset[Tenure]:
@@ -91,8 +101,9 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         """Gives what is being written the chance to end, before another sink asks how far we came."""
         await self._before_leaving()
         for tenure in self._held:
-            self._forget_lag(tenure)
+            self._forget_gauges(tenure)
         self._held = frozenset()
+        self._halted.clear()
         self._unplaced.clear()
         self._next.clear()
         self._written.clear()
@@ -101,6 +112,7 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Stops fetching until the new partitions are placed."""
         self._epoch += 1
+        self._confirmed = time.monotonic()
         partitions = list(assigned)
         self._consumer.pause(*partitions)
         self._held = frozenset(Tenure(tp.partition, self._epoch) for tp in partitions)
@@ -165,7 +177,7 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             tenures = {tenure.partition: tenure for tenure in self._held}
             for tp, records in fetched.items():
                 tenure = tenures.get(tp.partition)
-                if tenure is None or tenure in self._unplaced or not records:
+                if tenure is None or not records or tenure in self._unplaced or tenure in self._halted:
                     continue
                 await self._look_for_gap(tenure, records[0].offset)
                 found.setdefault(tenure, []).extend(records)
@@ -210,19 +222,63 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
                 begin - 1,
             )
 
+    def halt(self, tenure: Tenure, why: str) -> None:
+        """Reads no more of the partition. `why` goes with the next commit, for others to see."""
+        if tenure in self._next:
+            self._consumer.pause(self._tp(tenure))
+            self._halted[tenure] = why
+            self._metrics.halted.labels(self._topic.name, str(tenure.partition)).set(1)
+
     async def commit(self, positions: Mapping[Tenure, int]) -> None:
-        """Commits those of the partitions still held. A commit that fails is made up by the next one."""
+        """Commits those of the partitions still held. One that fails is made up by `make_up`."""
         self._written.update({tenure: at for tenure, at in positions.items() if tenure in self._held})
-        fresh = {t: at for t, at in self._written.items() if self._committed.get(t) != at and t in self._next}
-        if not fresh:
-            return
+        await self.make_up()
+
+    async def make_up(self) -> None:
+        """Commits what is written and halted, and not yet committed."""
+        async with self._committing:
+            wanted = {t: (at, self._halted.get(t, "")) for t, at in self._written.items() if t in self._next}
+            fresh = {t: position for t, position in wanted.items() if self._committed.get(t) != position}
+            if fresh:
+                await self._commit(fresh)
+
+    async def confirm(self, tenure: Tenure) -> None:
+        """Returns once Kafka has confirmed that the partition is ours, or when it no longer is."""
+        while tenure in self._held and time.monotonic() > self._confirmed + _ASK_AGAIN_S:
+            if not await self._asked(tenure):
+                await asyncio.sleep(_POLL_MS / 1000)
+
+    async def _asked(self, tenure: Tenure) -> bool:
+        async with self._committing:
+            if time.monotonic() <= self._confirmed + _ASK_AGAIN_S:
+                return True
+            if tenure not in self._written:
+                return False
+            # A commit is what Kafka refuses to a sink that is no longer of the group.
+            position = (self._written[tenure], self._halted.get(tenure, ""))
+            try:
+                async with asyncio.timeout(_CONFIRMED_WITHIN_S):
+                    return await self._commit({tenure: position})
+            except TimeoutError:
+                return False
+
+    def is_fresh(self) -> bool:
+        """Whether Kafka has confirmed a moment ago that the partitions are ours. For any thread."""
+        return time.monotonic() < self._confirmed + _FRESH_S
+
+    async def _commit(self, positions: Mapping[Tenure, tuple[int, str]]) -> bool:
+        asked = time.monotonic()
         try:
-            await self._consumer.commit({self._tp(tenure): at for tenure, at in fresh.items()})
+            await self._consumer.commit(
+                {self._tp(tenure): position for tenure, position in positions.items()}
+            )
         except (KafkaError, IllegalStateError) as error:
             self._metrics.commit_failures.labels(self._topic.name).inc()
             _LOG.warning("%s: the commit failed: %s", self._topic.name, error)
-        else:
-            self._committed.update({tenure: at for tenure, at in fresh.items() if tenure in self._held})
+            return False
+        self._confirmed = asked
+        self._committed.update({t: position for t, position in positions.items() if t in self._held})
+        return True
 
     async def report_lag(self) -> None:
         """Sets the lag of every partition held: records between the end and what is written."""
@@ -240,9 +296,9 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
                 lag = max(0, ends[self._tp(tenure)] - written)
                 self._metrics.lag.labels(self._topic.name, str(tenure.partition)).set(lag)
 
-    def _forget_lag(self, tenure: Tenure) -> None:
-        if tenure in self._written:
-            self._metrics.lag.remove(self._topic.name, str(tenure.partition))
+    def _forget_gauges(self, tenure: Tenure) -> None:
+        for gauge in (self._metrics.lag, self._metrics.halted):
+            gauge.remove(self._topic.name, str(tenure.partition))
 
     def _tp(self, tenure: Tenure) -> TopicPartition:
         return TopicPartition(self._topic.name, tenure.partition)

@@ -4,6 +4,7 @@ import polars as pl
 
 from schemas.registry import SchemaRegistry
 from schemas.topics import REQUESTS, Topic
+from sinks.poison import Limit
 from sinks.records import Clock, RecordWriter
 from streams.pricing import PriceList
 
@@ -11,11 +12,16 @@ TABLE = "events"
 
 
 def writer(
-    clock: Clock, prices: PriceList, registry: SchemaRegistry | None = None, topic: Topic = REQUESTS
+    clock: Clock,
+    prices: PriceList,
+    registry: SchemaRegistry | None = None,
+    topic: Topic = REQUESTS,
+    *,
+    limit: Limit | None = None,
 ) -> RecordWriter:
     """The writer of the raw requests."""
 
     def priced(frame: pl.DataFrame) -> pl.DataFrame:
         return frame.with_columns(prices.cost(frame).alias("priced_nano_usd"))
 
-    return RecordWriter(topic, TABLE, clock, enrich=priced, registry=registry)
+    return RecordWriter(topic, TABLE, clock, enrich=priced, registry=registry, limit=limit)

@@ -5,13 +5,14 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from sinks import backoff
+from sinks import arrivals, backoff
+from sinks.aside import aside
 from sinks.clickhouse import is_transient, said
 from sinks.errors import InsertRefusedError
 from sinks.metrics import SinkMetrics
@@ -36,6 +37,26 @@ class Abandoned(Exception):  # noqa: N818 - not an error: what was asked is no l
     """The request was given up between two attempts."""
 
 
+class Claim(Protocol):
+    """The right to insert rows. A sink that slept may have lost it without knowing."""
+
+    def wanted(self) -> bool:
+        """Whether the rows are still to be inserted, as far as is known."""
+        ...
+
+    def is_fresh(self) -> bool:
+        """Whether that was confirmed a moment ago. Called from any thread, just before the request."""
+        ...
+
+    async def confirm(self) -> None:
+        """Returns once the claim is fresh, or lost."""
+        ...
+
+
+class _Stale(Exception):  # noqa: N818 - not an error: the claim has to be confirmed again
+    """The claim was not fresh when the request was about to be sent."""
+
+
 class Store:
     """ClickHouse behind endless patience.
 
@@ -57,31 +78,37 @@ class Store:
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
 
-    async def insert(self, insert: Insert, wanted: Callable[[], bool]) -> None:
+    async def insert(self, insert: Insert, claim: Claim) -> None:
         """Writes the rows. Raises Abandoned when they are no longer wanted, InsertRefusedError for good."""
         started = time.monotonic()
 
         def send(client: Client) -> None:
             nonlocal started
+            if not claim.is_fresh():
+                raise _Stale
             started = time.monotonic()
             client.insert_arrow(
                 insert.table, insert.rows, settings={**_ONE_BLOCK, "insert_deduplication_token": insert.token}
             )
 
-        await self._ask(insert.table, send, wanted)
+        await self._ask(insert.table, send, claim.wanted, claim.confirm)
         self._metrics.insert_seconds.labels(insert.table).observe(time.monotonic() - started)
 
     async def highest_offset(self, table: str, partition: int, wanted: Callable[[], bool]) -> int | None:
         """The highest `_offset` stored of a partition, or None when there is none."""
 
         def ask(client: Client) -> int | None:
-            # The order is that of the raw tables' keys: ClickHouse reads one granule per part.
+            # Of each part ClickHouse reads one row, of the projection `reached`.
             rows = client.query(
-                f"SELECT _offset FROM {table} WHERE _partition = {{partition:Int32}} "  # noqa: S608
-                "ORDER BY _partition DESC, _offset DESC LIMIT 1",
+                f"SELECT max(_offset) FROM {table} WHERE _partition = {{partition:Int32}} "  # noqa: S608
+                "GROUP BY _partition",
                 parameters={"partition": partition},
             ).result_rows
-            return int(rows[0][0]) if rows else None
+            if not rows:
+                return None
+            if table == arrivals.SOURCE:
+                arrivals.note_again(client, partition, rows[0][0])
+            return int(rows[0][0])
 
         return await self._ask(table, ask, wanted)
 
@@ -90,14 +117,24 @@ class Store:
         if self._client is not None:
             await asyncio.to_thread(self._client.close)
 
-    async def _ask(self, table: str, request: Callable[[Client], _T], wanted: Callable[[], bool]) -> _T:
+    async def _ask(
+        self,
+        table: str,
+        request: Callable[[Client], _T],
+        wanted: Callable[[], bool],
+        confirm: Callable[[], Awaitable[None]] | None = None,
+    ) -> _T:
         attempt = 0
         while True:
+            if confirm is not None:
+                await confirm()
             if not wanted():
                 raise Abandoned
             try:
                 client = await self._connected()
-                answer = await asyncio.to_thread(request, client)
+                answer = await aside(request, client)
+            except _Stale:
+                continue
             except Exception as error:
                 code = error.code if isinstance(error, DatabaseError) else None
                 if not is_transient(error):
@@ -117,7 +154,7 @@ class Store:
     async def _connected(self) -> Client:
         async with self._connecting:
             if self._client is None:
-                self._client = await asyncio.to_thread(self._connect)
+                self._client = await aside(self._connect)
             return self._client
 
     async def _pause(self, seconds: float, wanted: Callable[[], bool]) -> None:

@@ -16,6 +16,9 @@ from sinks import backoff
 from sinks.metrics import SinkMetrics
 
 _LARGEST: Final = int(DEAD_LETTERS.config["max.message.bytes"])
+_AT_ONCE: Final = 500
+_BYTES_AT_ONCE: Final = 8 * 1024 * 1024
+_LEAVE_WITHIN_S: Final = 1.0
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -24,42 +27,81 @@ class Unsent(Exception):  # noqa: N818 - not an error: the sink is stopping
 
 
 class DeadLetterBox:
-    """The producer of dead letters. Records are kept whole."""
+    """The producer of dead letters, which keep their records whole. Connects when there is one to send."""
 
     def __init__(self, bootstrap: str, metrics: SinkMetrics, topic: Topic = DEAD_LETTERS) -> None:
         self._topic = topic.name
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap,
-            acks="all",
-            enable_idempotence=True,
-            max_request_size=_LARGEST,
-            compression_type="gzip",
-        )
+        self._bootstrap = bootstrap
+        self._producer: AIOKafkaProducer | None = None
+        self._connecting = asyncio.Lock()
         self._codec = Codec(schema(DEAD_LETTERS.record))
         self._metrics = metrics
         self._chance = random.Random()  # noqa: S311 - spreads load, guards nothing
 
-    async def start(self) -> None:
-        await self._producer.start()
-
     async def stop(self) -> None:
-        await self._producer.stop()
+        """Closes the connections. What is not yet sent is sent by whoever reads its record next."""
+        if self._producer is None:
+            return
+        try:
+            async with asyncio.timeout(_LEAVE_WITHIN_S):
+                await self._producer.stop()
+        except TimeoutError:
+            _LOG.warning("%s: Kafka does not answer", self._topic)
 
     async def send(self, letters: Sequence[Mapping[str, Any]], wanted: Callable[[], bool]) -> None:
         """Returns when Kafka has acknowledged all of them; repeats what fails. Raises Unsent."""
+        gathered: list[Mapping[str, Any]] = []
+        size = 0
         for letter in letters:
-            value = self._codec.encode(letter)
-            attempt = 0
-            while True:
-                if not wanted():
-                    raise Unsent
+            gathered.append(letter)
+            size += len(letter["value"] or b"")
+            if len(gathered) >= _AT_ONCE or size >= _BYTES_AT_ONCE:
+                await self._deliver(gathered, wanted)
+                gathered, size = [], 0
+        await self._deliver(gathered, wanted)
+
+    async def _deliver(self, letters: Sequence[Mapping[str, Any]], wanted: Callable[[], bool]) -> None:
+        attempt = 0
+        while letters:
+            if not wanted():
+                raise Unsent
+            outcomes = await asyncio.gather(*map(self._send, letters), return_exceptions=True)
+            unsent = []
+            for letter, outcome in zip(letters, outcomes, strict=True):
+                if isinstance(outcome, KafkaError):
+                    unsent.append(letter)
+                elif isinstance(outcome, BaseException):
+                    raise outcome
+                else:
+                    self._metrics.dead_letters.labels(letter["topic"], letter["reason"]).inc()
+            if unsent:
+                pause = backoff.delay(attempt, self._chance)
+                attempt += 1
+                self._metrics.letter_retries.inc(len(unsent))
+                error = next(outcome for outcome in outcomes if isinstance(outcome, KafkaError))
+                _LOG.warning("%s: %s; attempt %d in %.1f s", self._topic, error, attempt + 1, pause)
+                await asyncio.sleep(pause)
+            letters = unsent
+
+    async def _send(self, letter: Mapping[str, Any]) -> None:
+        producer = await self._connected()
+        key = str(letter["topic"]).encode()
+        await producer.send_and_wait(self._topic, self._codec.encode(letter), key=key)
+
+    async def _connected(self) -> AIOKafkaProducer:
+        async with self._connecting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._bootstrap,
+                    acks="all",
+                    enable_idempotence=True,
+                    max_request_size=_LARGEST,
+                    compression_type="gzip",
+                )
                 try:
-                    await self._producer.send_and_wait(self._topic, value, key=str(letter["topic"]).encode())
-                    break
-                except KafkaError as error:
-                    pause = backoff.delay(attempt, self._chance)
-                    attempt += 1
-                    self._metrics.letter_retries.inc()
-                    _LOG.warning("%s: %s; attempt %d in %.1f s", self._topic, error, attempt + 1, pause)
-                    await asyncio.sleep(pause)
-            self._metrics.dead_letters.labels(letter["topic"], letter["reason"]).inc()
+                    await producer.start()
+                except BaseException:
+                    await producer.stop()
+                    raise
+                self._producer = producer
+            return self._producer

@@ -24,11 +24,13 @@ from infra.settings import (
 from schemas.registry import SchemaRegistry
 from schemas.topics import DEAD_LETTERS, REQUESTS, SAMPLES, SPANS, USAGE, WINDOWS, Topic
 from sinks import backoff, events, samples, spans
+from sinks.aside import aside, ended, within
 from sinks.clickhouse import connect, is_transient, said
 from sinks.dead_letters import DeadLetterWriter
 from sinks.insert import Store
 from sinks.letters import DeadLetterBox
 from sinks.metrics import SinkMetrics
+from sinks.poison import Limit
 from sinks.sink import Sink
 from sinks.tables import prepare
 from sinks.windows import WindowWriter
@@ -63,7 +65,6 @@ async def serve(settings: Settings, stopping: asyncio.Event, prometheus: Collect
     registry = SchemaRegistry(settings.registry.url) if settings.registry.url else None
     store = Store(lambda: connect(settings.clickhouse), metrics)
     box = DeadLetterBox(settings.kafka.bootstrap, metrics)
-    await box.start()
     try:
         async with asyncio.TaskGroup() as tasks:
             for topic, writer in writers(settings, metrics, registry):
@@ -92,6 +93,7 @@ def writers(
 ) -> list[tuple[Topic, Writer]]:
     """The writer of each topic that goes to ClickHouse."""
     clock = _now_us
+    limit = Limit(settings.sink.dead_letter_share, settings.sink.dead_letter_window)
     blocks = [
         (
             topic,
@@ -107,9 +109,9 @@ def writers(
         for topic in (WINDOWS, USAGE)
     ]
     return [
-        (REQUESTS, events.writer(clock, PriceList(), registry)),
-        (SPANS, spans.writer(clock, registry)),
-        (SAMPLES, samples.writer(clock, registry)),
+        (REQUESTS, events.writer(clock, PriceList(), registry, limit=limit)),
+        (SPANS, spans.writer(clock, registry, limit=limit)),
+        (SAMPLES, samples.writer(clock, registry, limit=limit)),
         *blocks,
         (DEAD_LETTERS, DeadLetterWriter(metrics)),
     ]
@@ -121,7 +123,10 @@ async def _prepared(settings: Settings, metrics: SinkMetrics, stopping: asyncio.
     attempt = 0
     while not stopping.is_set():
         try:
-            await asyncio.to_thread(prepare, settings.clickhouse, settings.retention)
+            preparing = asyncio.ensure_future(aside(prepare, settings.clickhouse, settings.retention))
+            if not await ended(preparing, stopping):
+                return False
+            preparing.result()
         except Exception as error:
             if not is_transient(error):
                 raise
@@ -131,19 +136,11 @@ async def _prepared(settings: Settings, metrics: SinkMetrics, stopping: asyncio.
             _LOG.warning(
                 "ClickHouse does not answer yet: %s; attempt %d in %.1f s", said(error), attempt + 1, pause
             )
-            await _set_within(stopping, pause)
+            await within(pause, stopping)
         else:
             metrics.clickhouse_up.set(1)
             return True
     return False
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
 
 
 async def _until_signalled(settings: Settings) -> None:

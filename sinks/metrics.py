@@ -49,6 +49,12 @@ class SinkMetrics:
             ["topic", "reason"],
             registry=registry,
         )
+        self.halted = Gauge(
+            "chatgauge_sink_halted",
+            "1 when a partition is not read on because most of its records are refused: a person has to act.",
+            ["topic", "partition"],
+            registry=registry,
+        )
         self.letter_retries = Counter(
             "chatgauge_sink_dead_letter_retries",
             "Failed attempts to send to chat.dead-letters, which are repeated.",

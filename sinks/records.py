@@ -13,6 +13,7 @@ from schemas.contract import schema
 from schemas.registry import SchemaRegistry
 from schemas.topics import Topic
 from schemas.validity import refuse_invalid
+from sinks.poison import Halt, Limit, Tally
 from sinks.writer import Fetch, Insert, Step, Tenure
 
 REFUSED_BY: Final = "sink"
@@ -42,6 +43,7 @@ class RecordWriter:
     """Writes every record of an event topic as one row, and every one it refuses as a dead letter.
 
     A row has the record's fields, `_partition`, `_offset` and `arrived_at`, and what `enrich` adds.
+    A partition of which more is refused than `limit` allows is halted instead.
     """
 
     stores_every_offset = True
@@ -54,26 +56,42 @@ class RecordWriter:
         *,
         enrich: Enrich | None = None,
         registry: SchemaRegistry | None = None,
+        limit: Limit | None = None,
     ) -> None:
         self.table = table
         self._topic = topic
         self._clock = clock
         self._enrich = enrich
         self._reader = ColumnarReader(schema(topic.record), registry=registry)
+        self._limit = limit or Limit()
+        self._tallies: dict[Tenure, Tally] = {}
 
     def take(
         self, fetches: Sequence[Fetch], held: frozenset[Tenure], now: float, *, last: bool = False
     ) -> Step:
         """See `sinks.writer.Writer`. Raises RegistryUnavailableError, having taken nothing."""
+        self._tallies = {tenure: tally for tenure, tally in self._tallies.items() if tenure in held}
+        read = [(fetch, *self._read(fetch)) for fetch in fetches]
         letters: list[Mapping[str, Any]] = []
         inserts: list[Insert] = []
-        for fetch in fetches:
-            offsets, arrived = coordinates(fetch)
-            batch = self._reader.read([record.value for record in fetch.records], offsets)
-            batch = refuse_invalid(refuse_future(batch, arrived), self._topic.record)
+        positions: dict[Tenure, int] = {}
+        halts: dict[Tenure, Halt] = {}
+        for fetch, batch, arrived in read:
+            tally = self._tallies.setdefault(fetch.tenure, Tally(self._limit))
+            halt = tally.judge(fetch.partition, len(fetch.records), batch.refused)
+            if halt is not None:
+                halts[fetch.tenure] = halt
+                continue
             letters += self._letters(fetch, batch)
             inserts += self._inserts(fetch.tenure, batch.frame, arrived[batch.indices])
-        return Step(letters, inserts, {fetch.tenure: fetch.next_offset for fetch in fetches})
+            positions[fetch.tenure] = fetch.next_offset
+        return Step(letters, inserts, positions, halts)
+
+    def _read(self, fetch: Fetch) -> tuple[Batch, npt.NDArray[np.int64]]:
+        """What was read, and when Kafka took each record."""
+        offsets, arrived = coordinates(fetch)
+        batch = self._reader.read([record.value for record in fetch.records], offsets)
+        return refuse_invalid(refuse_future(batch, arrived), self._topic.record), arrived
 
     def _letters(self, fetch: Fetch, batch: Batch) -> list[Mapping[str, Any]]:
         refused_at = self._clock()

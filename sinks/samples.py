@@ -2,11 +2,14 @@
 
 from schemas.registry import SchemaRegistry
 from schemas.topics import SAMPLES
+from sinks.poison import Limit
 from sinks.records import Clock, RecordWriter
 
 TABLE = "samples"
 
 
-def writer(clock: Clock, registry: SchemaRegistry | None = None) -> RecordWriter:
+def writer(
+    clock: Clock, registry: SchemaRegistry | None = None, *, limit: Limit | None = None
+) -> RecordWriter:
     """The writer of the raw samples."""
-    return RecordWriter(SAMPLES, TABLE, clock, registry=registry)
+    return RecordWriter(SAMPLES, TABLE, clock, registry=registry, limit=limit)

@@ -4,22 +4,49 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
+
+from aiokafka.errors import KafkaError
 
 from infra.settings import SinkSettings
 from schemas.errors import RegistryUnavailableError
 from schemas.topics import Topic
+from sinks.aside import ended, within
 from sinks.consumer import TopicConsumer
 from sinks.insert import Abandoned, Store
 from sinks.letters import DeadLetterBox, Unsent
 from sinks.metrics import SinkMetrics
+from sinks.poison import WHAT_TO_DO
 from sinks.writer import Fetch, Insert, Step, Tenure, Writer
 
-_GRACE_S: Final = 8.0
+_GRACE_S: Final = 6.0
 """How long an insert may still take when the sink stops or the partition goes to another."""
+_LEAVE_WITHIN_S: Final = 2.0
+"""How long leaving the group may take, should Kafka not answer."""
+_START_AGAIN_S: Final = 1.0
 _REGISTRY_PAUSE_S: Final = 2.0
 _LAG_EVERY_S: Final = 5.0
 _LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """Holds while the partition is this sink's. Rows of no partition may always be written."""
+
+    consumer: TopicConsumer
+    tenure: Tenure | None
+    giving_up: asyncio.Event
+
+    def wanted(self) -> bool:
+        return not self.giving_up.is_set() and (self.tenure is None or self.tenure in self.consumer.held)
+
+    def is_fresh(self) -> bool:
+        return self.tenure is None or self.consumer.is_fresh()
+
+    async def confirm(self) -> None:
+        if self.tenure is not None:
+            await self.consumer.confirm(self.tenure)
 
 
 class Sink:
@@ -37,6 +64,9 @@ class Sink:
     Killed before 4, a step is done again, and its dead letters, sent twice, are one row in the end.
     Killed before 5, ClickHouse says how far it came. At most one step waits while another is written:
     when ClickHouse is away, memory stays flat and the lag grows.
+
+    A partition of which nearly everything is refused is halted: nothing more of it is read, written,
+    dead-lettered or committed until the sink is started again.
     """
 
     def __init__(
@@ -64,17 +94,49 @@ class Sink:
         )
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Until `stopping` is set. Raises a SinkError when a person has to act."""
+        """Until `stopping` is set, and a grace after it. Raises a SinkError when a person has to act."""
         self._stopping = stopping
-        await self._consumer.start()
-        reporter = asyncio.create_task(self._report())
+        aides: list[asyncio.Task[None]] = []
         try:
-            await self._steps()
+            async with asyncio.timeout(None) as patience:
+                aides.append(asyncio.create_task(self._hurry(patience)))
+                if await self._started():
+                    aides.append(asyncio.create_task(self._report()))
+                    await self._steps()
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            _LOG.warning("%s: what is being written is left to the next start", self._topic.name)
         finally:
             self._giving_up.set()
-            reporter.cancel()
-            await asyncio.gather(reporter, *filter(None, [self._writing]), return_exceptions=True)
-            await self._consumer.stop()
+            aides += filter(None, [self._writing])
+            for task in aides:
+                task.cancel()
+            await asyncio.gather(*aides, return_exceptions=True)
+            await self._leave()
+
+    async def _started(self) -> bool:
+        """Waits for Kafka. False when told to stop before it answers."""
+        while not self._stopping.is_set():
+            try:
+                await self._consumer.start()
+            except KafkaError as error:
+                _LOG.warning("%s: Kafka does not answer yet: %s", self._topic.name, error)
+                await within(_START_AGAIN_S, self._stopping)
+            else:
+                return True
+        return False
+
+    async def _hurry(self, patience: asyncio.Timeout) -> None:
+        await self._stopping.wait()
+        patience.reschedule(asyncio.get_running_loop().time() + _GRACE_S)
+
+    async def _leave(self) -> None:
+        try:
+            async with asyncio.timeout(_LEAVE_WITHIN_S):
+                await self._consumer.stop()
+        except TimeoutError:
+            _LOG.warning("%s: Kafka does not answer; it will notice the leaving", self._topic.name)
 
     async def _steps(self) -> None:
         waiting: Step | None = None
@@ -89,20 +151,23 @@ class Sink:
             waiting = await self._taken(fetches)
             if not await self._settled():
                 break
+            await self._halt(waiting)
             self._write(waiting)
             waiting = None
         await self._finish(waiting)
 
     async def _finish(self, waiting: Step | None) -> None:
-        """Writes what is taken and what was held back, if ClickHouse takes it soon; else gives up."""
-        if await self._ends_soon():
-            self._write(waiting)
-            if await self._ends_soon():
-                self._write(await self._taken([], last=True))
-                await self._ends_soon()
-        self._giving_up.set()
+        """Writes what is taken and what was held back, as long as there is patience."""
+        await self._ended()
+        self._write(waiting)
+        await self._ended()
+        self._write(await self._taken([], last=True))
+        await self._ended()
+
+    async def _ended(self) -> None:
         if self._writing is not None:
-            await self._writing
+            await asyncio.wait([self._writing])
+        self._has_ended()
 
     def _write(self, step: Step | None) -> None:
         if step is not None:
@@ -111,13 +176,7 @@ class Sink:
     async def _settled(self) -> bool:
         """Waits until nothing is being written; False when told to stop before that."""
         if self._writing is not None:
-            told = asyncio.create_task(self._stopping.wait())
-            await asyncio.wait({self._writing, told}, return_when=asyncio.FIRST_COMPLETED)
-            told.cancel()
-        return self._has_ended()
-
-    async def _ends_soon(self) -> bool:
-        await self._wind_up()
+            await ended(self._writing, self._stopping)
         return self._has_ended()
 
     def _has_ended(self) -> bool:
@@ -129,6 +188,14 @@ class Sink:
         ended, self._writing = self._writing, None
         ended.result()
         return True
+
+    async def _halt(self, step: Step | None) -> None:
+        if step is None or not step.halts:
+            return
+        for tenure, halt in step.halts.items():
+            _LOG.error("%s: halted: %s %s", self._topic.name, halt.found, WHAT_TO_DO)
+            self._consumer.halt(tenure, f"halted: {halt.found} {WHAT_TO_DO}")
+        await self._consumer.make_up()
 
     async def _place(self) -> None:
         try:
@@ -177,7 +244,7 @@ class Sink:
         """Makes one partition's inserts, one after the other. False when the sink gives up before the end."""
         for insert in inserts:
             try:
-                await self._store.insert(insert, lambda insert=insert: self._wants(insert))  # type: ignore[misc]
+                await self._store.insert(insert, _Claim(self._consumer, insert.tenure, self._giving_up))
             except Abandoned:
                 self._metrics.abandoned.labels(self._topic.name).inc()
                 if self._giving_up.is_set():
@@ -185,9 +252,6 @@ class Sink:
             else:
                 self._metrics.rows.labels(self._topic.name, insert.table).inc(insert.rows.num_rows)
         return True
-
-    def _wants(self, insert: Insert) -> bool:
-        return not self._giving_up.is_set() and (insert.tenure is None or self._holds(insert.tenure))
 
     def _holds(self, tenure: Tenure) -> bool:
         return tenure in self._consumer.held
@@ -200,4 +264,5 @@ class Sink:
     async def _report(self) -> None:
         while True:
             await self._consumer.report_lag()
+            await self._consumer.make_up()
             await asyncio.sleep(_LAG_EVERY_S)

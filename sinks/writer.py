@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from sinks.poison import Halt
+
 
 class KafkaRecord(Protocol):
     """What is read of an aiokafka record; `timestamp` in milliseconds."""
@@ -69,6 +71,8 @@ class Step:
     inserts: Sequence[Insert] = ()
     positions: Mapping[Tenure, int] = field(default_factory=dict)
     """Per partition the first offset that a restart has to read again."""
+    halts: Mapping[Tenure, Halt] = field(default_factory=dict)
+    """Partitions of which nothing was taken, and no more is to be read."""
 
 
 class Writer(Protocol):

@@ -59,7 +59,6 @@ async def write(course: Course, clickhouse: ClickHouseSettings, clock: Clock) ->
     metrics = SinkMetrics(CollectorRegistry())
     store = TimedStore(clickhouse, metrics, clock, rows)
     box = DeadLetterBox(course.bootstrap, metrics)
-    await box.start()
     sink = Sink(
         REQUESTS,
         events.writer(lambda: time_ns() // 1000, PriceList()),

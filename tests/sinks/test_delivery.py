@@ -148,7 +148,6 @@ async def sink(
 
         made._consumer.commit = lost  # type: ignore[method-assign]
     stopping = asyncio.Event()
-    await box.start()
     running = Running(prometheus, asyncio.create_task(made.run(stopping)))
     try:
         yield running
@@ -167,7 +166,8 @@ def stored(place: Place, final: str = "") -> list[int]:
 
 async def test_every_record_of_every_partition_becomes_a_row(place: Place) -> None:
     for partition in range(PARTITIONS):
-        await place.send(place.requests, [encoded(request(n)) for n in range(2_500)], partition=partition)
+        numbers = range(2_500 * partition, 2_500 * (partition + 1))
+        await place.send(place.requests, [encoded(request(n)) for n in numbers], partition=partition)
     async with sink(place, place.requests) as running:
         await running.until(lambda: len(stored(place)) == 5_000)
     assert stored(place) == [*range(2_500), *range(2_500)]
