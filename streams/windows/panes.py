@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 Micros = int
 
@@ -16,6 +16,9 @@ HOUR: Final[Micros] = 60 * MINUTE
 DAY: Final[Micros] = 24 * HOUR
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FURTHEST: Final = timedelta(hours=26)
+"""More than any zone's clock was ever put forward at once."""
+_MANY_DAYS: Final = 400
 
 
 def micros(span: timedelta) -> Micros:
@@ -44,18 +47,19 @@ class Pane:
         """The start of the pane that each time falls into."""
         if self.length is not None:
             return np.asarray(times - times % self.length)
-        if self.zone is UTC:
+        if self.zone is UTC or not times.size:
             return np.asarray(times - times % DAY)
-        local = pl.Series(times).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(str(self.zone))
-        return np.asarray(local.dt.truncate("1d").to_physical().to_numpy())
+        starts = np.unique([_midnight(day, self.zone) for day in _days_around(times)])
+        return np.asarray(starts[np.searchsorted(starts, times, side="right") - 1])
 
     def end(self, start: Micros) -> Micros:
         """The end (excluded) of the pane that starts at `start`. A calendar day may have 23 or 25 hours."""
         if self.length is not None:
             return start + self.length
-        local = (_EPOCH + timedelta(microseconds=start)).astimezone(self.zone)
-        midnight = (local + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
-        return micros_of(midnight)
+        day = (_local(start, self.zone).replace(tzinfo=UTC) - _EPOCH).days
+        while (end := _midnight(day, self.zone)) <= start:
+            day += 1
+        return end
 
     def ends(self, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """`end` of each start."""
@@ -63,3 +67,41 @@ class Pane:
             return starts + self.length
         unique, inverse = np.unique(starts, return_inverse=True)
         return np.array([self.end(int(s)) for s in unique], dtype=np.int64)[inverse]
+
+
+def _days_around(times: npt.NDArray[np.int64]) -> list[int]:
+    """Calendar days, counted from 1970-01-01, among which each time's is in any zone."""
+    first, last = (int(time) // DAY for time in (times.min(), times.max()))
+    if last - first < _MANY_DAYS:
+        return list(range(first - 1, last + 2))
+    days = np.unique(times // DAY)
+    around: list[int] = np.unique((days[:, np.newaxis] + np.arange(-1, 2)).ravel()).tolist()
+    return around
+
+
+def _local(time: Micros, zone: tzinfo) -> datetime:
+    return (_EPOCH + timedelta(microseconds=time)).astimezone(zone)
+
+
+@lru_cache(maxsize=100_000)
+def _midnight(day: int, zone: tzinfo) -> Micros:
+    """When the calendar day `day` (counted from 1970-01-01) begins: the first moment at which the zone's
+    calendar shows that day, or a later one.
+
+    There may be no midnight, where the clock is put forward over it, or two, where it is put back; even
+    no such day, where a country moved across the date line.
+    """
+    naive = _EPOCH.replace(tzinfo=None) + timedelta(days=day)
+    midnight = naive.replace(tzinfo=zone)
+    found = micros_of(midnight)
+    if _local(found, zone).replace(tzinfo=None) == naive:
+        return found
+    # The clock jumped over it: the jump lies between these, to the second.
+    before, after = (found - micros(_FURTHEST)) // SECOND, found // SECOND
+    while after - before > 1:
+        middle = (before + after) // 2
+        if _local(middle * SECOND, zone).date() < naive.date():
+            before = middle
+        else:
+            after = middle
+    return after * SECOND
