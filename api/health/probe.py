@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -116,12 +117,20 @@ async def _sighting(admin: AIOKafkaAdminClient, follower: Follower, bounds: Boun
         return Sighting(members, {})
     stored = await admin.list_consumer_group_offsets(follower.group, partitions=places)
     committed = {place: found.offset for place, found in stored.items() if found.offset >= 0}
-    return Sighting(members, _partitions(follower.topic, bounds, committed))
+    notes = {
+        place: found.metadata for place, found in stored.items() if place in committed and found.metadata
+    }
+    return Sighting(members, _partitions(follower.topic, bounds, committed, notes))
 
 
-def _partitions(topic: str, bounds: Bounds, committed: Mapping[TopicPartition, int]) -> dict[int, Offsets]:
+def _partitions(
+    topic: str,
+    bounds: Bounds,
+    committed: Mapping[TopicPartition, int],
+    notes: Mapping[TopicPartition, str] = MappingProxyType({}),
+) -> dict[int, Offsets]:
     return {
-        place.partition: Offsets(committed.get(place), *limits)
+        place.partition: Offsets(committed.get(place), *limits, notes.get(place, ""))
         for place, limits in bounds.items()
         if place.topic == topic
     }

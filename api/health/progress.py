@@ -1,6 +1,6 @@
 """Whether each part gets on with its work, pure: what was observed, and when, in; verdicts out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +40,8 @@ class Offsets:
     committed: int | None
     begin: int
     end: int
+    note: str = ""
+    """Why the group has halted the partition, as it says beside its commit; empty when it has not."""
 
     @property
     def lag(self) -> int:
@@ -105,6 +107,11 @@ class Progress:
             return Verdict(
                 follower, False, lag, f"{follower.part} is not running: {follower.group} has no member"
             )
+        halted = tuple(sorted(p for p, offsets in seen.partitions.items() if offsets.note))
+        if halted:
+            note = seen.partitions[halted[0]].note
+            detail = f"{follower.part} on {follower.topic}, {_partitions(halted)}: {note}"
+            return Verdict(follower, False, lag, detail, halted)
         stuck = tuple(sorted(p for p in seen.partitions if self._stands(follower, p, now)))
         if stuck:
             where = ", ".join(f"{p} ({seen.partitions[p].lag:,} waiting)" for p in stuck)
@@ -116,3 +123,7 @@ class Progress:
     def _stands(self, follower: Follower, partition: int, now: Micros) -> bool:
         waited = self._waiting_since.get((follower, partition))
         return waited is not None and now - waited[1] >= PATIENCE
+
+
+def _partitions(numbers: Sequence[int]) -> str:
+    return f"partition{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"

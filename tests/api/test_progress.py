@@ -56,6 +56,15 @@ def test_who_lags_and_stands_still_is_not_and_the_partition_is_named(progress: P
     assert stuck.detail == ("rollup has not advanced for 30 s in chat.requests, partition 1 (1,200 waiting)")
 
 
+def test_a_partition_that_its_group_has_halted_is_not_well_at_once_and_says_why(progress: Progress) -> None:
+    offsets = {0: Offsets(7, 0, 7), 1: Offsets(7, 0, 1_207, "halted: nothing of it can be read")}
+    progress.observe(ROLLUP, Sighting(1, offsets), 0)
+    halted = verdict(progress, 0)
+    assert not halted.ok
+    assert halted.stuck == (1,)
+    assert halted.detail == "rollup on chat.requests, partition 1: halted: nothing of it can be read"
+
+
 def test_a_group_that_never_commits_is_not_well_after_a_while(progress: Progress) -> None:
     progress.observe(ROLLUP, seen((None, 3)), 0)
     assert verdict(progress, SECOND).ok
