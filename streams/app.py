@@ -21,6 +21,7 @@ from schemas.registry import SchemaRegistry
 from schemas.topics import Topic
 from streams.counting import Counting
 from streams.requests import RequestReader
+from streams.table import WindowTable
 from streams.transport import Batching, BatchTransport, Records
 from streams.windows.measures import ERROR, MODEL, SERVICE, SPACE, TOTAL, USER, WORKFLOW
 from streams.windows.panes import MINUTE, SECOND, Pane, micros
@@ -100,21 +101,26 @@ def build(
         stream_wait_empty=False,
         web_enabled=False,
     )
-    batching = Batching(frozenset({topics.REQUESTS.name}), worker.linger, worker.min_fetch_bytes)
-    app.transport = BatchTransport(url, app, batching)
-
-    source = app.topic(topics.REQUESTS.name, schema=Records())
-    table = app.Table(
-        worker.table.name.replace(".", "-"),
+    table = WindowTable(
+        app,
+        name=worker.table.name.replace(".", "-"),
+        beacon=app.tables.beacon,
         key_type=bytes,
         value_type=bytes,
         partitions=kafka.partitions,
-        changelog_topic=app.topic(worker.table.name, acks=False, **_RAW),
+        changelog_topic=app.topic(worker.table.name, acks=False, schema=Records(), **_RAW),
     )
+    app.tables.add(table)
     closed = app.topic(topics.CLOSED.name, acks=False, **_RAW)
-    counting = Counting(
-        app, cast("faust.Table[bytes, bytes]", table), closed, worker.plan, RequestReader(registry)
+    counting = Counting(app, table, closed, worker.plan, RequestReader(registry), kafka.bootstrap)
+    batching = Batching(
+        frozenset({topics.REQUESTS.name}),
+        frozenset({worker.table.name}),
+        worker.linger,
+        worker.min_fetch_bytes,
     )
+    app.transport = BatchTransport(url, app, batching, counting.reading_from)
+    source = app.topic(topics.REQUESTS.name, schema=Records())
     counting.warm_up()
 
     async def restore() -> None:

@@ -12,6 +12,27 @@ REFUSED: Final = Counter(
 TOO_LATE: Final = Counter(
     "chatgauge_stream_too_late", "Live requests that came after their minute had expired.", ["table"]
 )
+REPEATS: Final = Counter(
+    "chatgauge_stream_repeats",
+    "Live requests that were not counted, because the same event had come before.",
+    ["table"],
+)
+REMEMBERED: Final = Gauge(
+    "chatgauge_stream_remembered_ids", "Ids of recent events that are remembered, to tell repeats.", ["table"]
+)
+REMEMBERED_BYTES: Final = Gauge(
+    "chatgauge_stream_remembered_bytes", "Memory that the remembered ids take.", ["table"]
+)
+FORGOTTEN_EARLY: Final = Gauge(
+    "chatgauge_stream_forgotten_early",
+    "Ids that were forgotten before their time, because there were too many; their repeats count.",
+    ["table"],
+)
+FOREIGN_WRITES: Final = Counter(
+    "chatgauge_stream_foreign_writes",
+    "Blocks out of date that a worker wrote after its partition had moved, and that were replaced.",
+    ["table"],
+)
 REWINDS: Final = Counter(
     "chatgauge_stream_rewinds",
     "Fetches that got lost on the way to the worker, and were fetched again.",

@@ -13,6 +13,7 @@ from schemas.contract import schema
 from schemas.registry import SchemaRegistry
 from schemas.validity import refuse_invalid
 from streams.pricing import PriceList
+from streams.windows.repeats import ARRIVED
 
 _TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 
@@ -22,7 +23,7 @@ class Requests:
     """What a fetch holds."""
 
     finished: pl.DataFrame
-    """Finished requests in the order of their offsets, with the columns that `aggregate.Events` asks for."""
+    """Finished requests in the order of their offsets: the event's columns, `_offset` and `_arrived`."""
     refused: list[Refusal]
 
 
@@ -44,15 +45,20 @@ class RequestReader:
         arrived = np.fromiter((record.timestamp for record in records), np.int64, len(records)) * 1000
         batch = refuse_future(self._reader.read(values, offsets), arrived)
         batch = refuse_invalid(batch, "RequestEvent")
-        return Requests(self._priced(batch.frame), batch.refused)
+        frame = batch.frame.with_columns(pl.Series(ARRIVED, arrived[batch.indices]))
+        return Requests(frame.filter(pl.col("phase") == "finished"), batch.refused)
 
-    def _priced(self, frame: pl.DataFrame) -> pl.DataFrame:
-        frame = frame.filter(pl.col("phase") == "finished")
-        cost = self._prices.cost(frame)
-        return frame.with_columns(
-            cost.fill_null(0),
-            pl.col(_TOKENS).fill_null(0),
-            errors=pl.col("error_type").is_not_null().cast(pl.Int64),
-            cache_hits=pl.col("cache_hit").cast(pl.Int64),
-            unpriced=cost.is_null().cast(pl.Int64),
-        )
+    def priced(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Finished requests as `aggregate.Events` asks for them: with their cost, errors, cache hits."""
+        return countable(frame, self._prices.cost(frame))
+
+
+def countable(frame: pl.DataFrame, cost: pl.Series) -> pl.DataFrame:
+    """Finished requests as `aggregate.Events` asks for them; `cost` in nano-USD is null where unpriced."""
+    return frame.with_columns(
+        cost.fill_null(0).alias("cost_nano_usd"),
+        pl.col(_TOKENS).fill_null(0),
+        errors=pl.col("error_type").is_not_null().cast(pl.Int64),
+        cache_hits=pl.col("cache_hit").cast(pl.Int64),
+        unpriced=cost.is_null().cast(pl.Int64),
+    )

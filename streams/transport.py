@@ -1,13 +1,13 @@
 """A Faust transport that hands over whole fetches: one event is one partition's list of records.
 
-Assignment, commits, tables and recovery stay Faust's. What changes, for the topics that ask for it:
-a fetch of a partition becomes one event, whose value is the list of its records and whose offset is
-the last one's; and acknowledging it acknowledges everything before it. That rests on one stream
-taking a topic's events in order (agents of concurrency 1), and on internals of faust-streaming and
-aiokafka, hence on their pinned versions.
+Assignment, commits, tables and recovery stay Faust's. What changes, for the sources and the changelogs
+that ask for it: a fetch of a partition becomes one event, whose value is the list of its records and
+whose offset is the last one's; and acknowledging it acknowledges everything before it. That rests on
+one stream taking a topic's events in order (agents of concurrency 1), and on internals of
+faust-streaming and aiokafka, hence on their pinned versions.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, cast
@@ -31,11 +31,23 @@ _REBALANCING_PAUSE = 0.05
 class Batching:
     """Which topics are handed over by the fetch, and how the broker gathers one."""
 
-    topics: frozenset[str]
+    sources: frozenset[str]
+    changelogs: frozenset[str]
     linger: timedelta
     """How long the broker waits for a fetch to fill."""
     min_bytes: int
     """A fetch of this size is sent at once: under load, fetches are large, and nothing waits."""
+
+    def __contains__(self, topic: str) -> bool:
+        return topic in self.sources or topic in self.changelogs
+
+
+ReadingFrom = Callable[[TP, int], int]
+"""From which offset on a source's partition is read, of which those before the second are acknowledged."""
+
+
+def _committed(tp: TP, committed: int) -> int:
+    return committed
 
 
 class _ConsumerThread(AIOKafkaConsumerThread):
@@ -54,7 +66,7 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109  # Faust's signature
         max_records: int | None = None,
     ) -> Mapping[TP, list[Any]]:
-        leave_bare(consumer, cast("BatchTransport", self.transport).batching.topics.__contains__)
+        leave_bare(consumer, cast("BatchTransport", self.transport).batching.__contains__)
         return await super()._fetch_records(
             consumer, active_partitions, timeout=timeout, max_records=max_records
         )
@@ -65,18 +77,21 @@ class BatchConsumer(RecordConsumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._batched: frozenset[str] = cast("BatchTransport", self.transport).batching.topics
+        transport = cast("BatchTransport", self.transport)
+        self._batching = transport.batching
+        self._sources: frozenset[str] = transport.batching.sources
+        self._reading_from = transport.reading_from
         self._done: dict[TP, int] = {}
+        self._begun: dict[TP, int] = {}
 
     def caught_up(self, tp: TP) -> bool:
         """Everything in the partition, as far as the last fetch could see, is acknowledged."""
         end = self.highwater(tp)
         return end is not None and self._next(tp) >= end
 
-    async def begun_at(self, tp: TP) -> int:
-        """The offset from which the partition is read since it was assigned."""
-        committed = self._committed_offset[tp]
-        return (await self.earliest_offsets(tp))[tp] if committed is None else committed
+    def begun_at(self, tp: TP) -> int:
+        """The offset from which the partition of a source is read since it was last sought."""
+        return self._begun[tp]
 
     def _next(self, tp: TP) -> int:
         return self._done.get(tp) or self._committed_offset[tp] or 0
@@ -85,14 +100,14 @@ class BatchConsumer(RecordConsumer):
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
-        """Fetch; from batched topics only when Faust is done with a rebalance.
+        """Fetch; from sources only when Faust is done with a rebalance.
 
         When the tables have recovered, Faust seeks to the committed offsets, and then empties the agents'
         queues. What is fetched in between would be lost; and whoever waits to put more into a queue that
         is emptied waits for ever.
         """
         if active_partitions is not None and self.app.rebalancing:
-            active_partitions = {tp for tp in active_partitions if tp.topic not in self._batched}
+            active_partitions = {tp for tp in active_partitions if tp.topic not in self._sources}
             if not active_partitions:  # which Kafka's client would take for all
                 await self.sleep(_REBALANCING_PAUSE)
                 return {}
@@ -111,7 +126,7 @@ class BatchConsumer(RecordConsumer):
         for tp, records in records_of.items():
             if active is not None and tp not in active and tp not in self._buffered_partitions:
                 continue
-            if tp.topic in self._batched and self.app.rebalancing:
+            if tp.topic in self._sources and self.app.rebalancing:
                 early = True  # asked for before the rebalance, answered in the midst of it
                 continue
             for message in self._messages(tp, records):
@@ -122,18 +137,24 @@ class BatchConsumer(RecordConsumer):
             await self.perform_seek()
 
     async def perform_seek(self) -> None:
-        """Go back to the committed offsets; to the beginning, where nothing is committed yet.
+        """Go back to the committed offsets of the sources, or to where they are to be read from again.
 
-        There, Faust would stay where it is, and what was fetched and dropped would be lost.
+        Where nothing is committed yet, that is the beginning: Faust would stay where it is, and what was
+        fetched and dropped would be lost.
         """
         await super().perform_seek()
-        assigned = {tp for tp in self.assignment() if tp.topic in self._batched}
-        begun = {tp for tp in assigned if self._committed_offset[tp]}
-        if fresh := assigned - begun:
-            await self.seek_wait(await self.earliest_offsets(*fresh))
+        sources = {tp for tp in self.assignment() if tp.topic in self._sources}
+        if not sources:
+            return
+        earliest = await self.earliest_offsets(*sources)
+        for tp in sources:
+            committed = self._committed_offset[tp] or earliest[tp]
+            self._begun[tp] = max(self._reading_from(tp, committed), earliest[tp])
+            self._read_offset[tp] = None
+        await self.seek_wait({tp: self._begun[tp] for tp in sources})
 
     def _messages(self, tp: TP, records: list[Any]) -> list[Message]:
-        if tp.topic not in self._batched:
+        if tp.topic not in self._batching:
             return [self._to_message(tp, record) for record in records]
         if not records:
             return []
@@ -155,14 +176,14 @@ class BatchConsumer(RecordConsumer):
         ]
 
     def ack(self, message: Message) -> bool:
-        """Acknowledge a message; of a batched topic, with all that came before it.
+        """Acknowledge a message; of a source, with all that came before it.
 
         Faust acknowledges what a stream passes over when a rebalance has begun, too. That is not done.
         """
-        if message.topic in self._batched and self._is_passed_over(message):
+        if message.topic in self._sources and self._is_passed_over(message):
             return False
         acked = bool(super().ack(message))
-        if message.topic in self._batched:
+        if message.topic in self._sources:
             self._done[message.tp] = message.offset + 1
         return acked
 
@@ -171,7 +192,7 @@ class BatchConsumer(RecordConsumer):
         return not (in_time and self.app.flow_control.is_active())
 
     def _new_offset(self, tp: TP) -> int | None:
-        if tp.topic not in self._batched:
+        if tp.topic not in self._sources:
             offset: int | None = super()._new_offset(tp)
             return offset
         acked = self._acked[tp]
@@ -189,13 +210,14 @@ class BatchConsumer(RecordConsumer):
         """
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        if tp.topic not in self._batched:
+        if tp.topic not in self._sources:
             await super()._add_gap(tp, offset_from, offset_to)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what was acknowledged in partitions that are going away."""
         for tp in revoked:
             self._done.pop(tp, None)
+            self._begun.pop(tp, None)
         await super().on_partitions_revoked(revoked)
 
 
@@ -204,15 +226,18 @@ class BatchTransport(RecordTransport):
 
     Consumer: ClassVar[type[BatchConsumer]] = BatchConsumer
 
-    def __init__(self, url: URL, app: faust.App, batching: Batching) -> None:
+    def __init__(
+        self, url: URL, app: faust.App, batching: Batching, reading_from: ReadingFrom = _committed
+    ) -> None:
         super().__init__([url], app, loop=None)
         self.batching = batching
+        self.reading_from = reading_from
 
 
 class Records(faust.Schema[Any, Any]):
-    """For a batched topic: hand the list of records through. Decoding is the agent's.
+    """For a topic read by the fetch: hand the list of records through. Decoding is the agent's.
 
-    A record has `offset`, `timestamp` (milliseconds) and `value`.
+    A record has `offset`, `timestamp` (milliseconds), `key` and `value`.
     """
 
     def loads_key(self, app: AppT, message: Message, *, loads: Any = None, serializer: Any = None) -> Any:

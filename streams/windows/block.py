@@ -51,6 +51,7 @@ class Block:
     revision: int
     closed: bool
     packed_rows: bytes
+    remembers_from: int = -1
 
     @cached_property
     def rows(self) -> pa.Table:
@@ -109,6 +110,7 @@ def write_block(block: Block) -> bytes:
             "watermark": block.watermark,
             "revision": block.revision,
             "closed": block.closed,
+            "remembers_from": block.remembers_from,
             "rows": block.packed_rows,
         }
     )
@@ -136,4 +138,5 @@ def read_block(value: bytes) -> Block:
         record["revision"],
         record["closed"],
         record["rows"],
+        record["remembers_from"],
     )

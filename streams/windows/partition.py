@@ -1,4 +1,4 @@
-"""The windows of one source partition: counting, the watermark, closing, late corrections, expiry.
+"""The windows of one source partition: counting once, the watermark, closing, late corrections, expiry.
 
 Pure but for `load`, which fetches a block that was written before: the clock is an argument.
 """
@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from heapq import heappop, heappush
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from schemas.batch import OFFSET
 from streams.windows.aggregate import Events, Share, aggregate
 from streams.windows.block import Block, BlockKey
 from streams.windows.measures import Grouping
 from streams.windows.panes import HOUR, MINUTE, Micros, Pane, micros_of
+from streams.windows.repeats import Repeats
 from streams.windows.state import BlockState, restore
 
 _KEPT_UNPACKED: Final = 512
@@ -40,6 +42,8 @@ class Plan:
     """How long, by the clock, a block of imported events waits for more of them."""
     write_every: Micros = 0
     """How often, by the clock, an open block is written at most; those for live figures always are."""
+    remember: int = 2_000_000
+    """Most ids of recent events that a partition remembers, to tell repeats."""
 
     @cached_property
     def groupings(self) -> dict[str, Grouping]:
@@ -77,8 +81,27 @@ class Step:
     """To be announced, before the blocks are written."""
     counted: int = 0
     """Events that were counted."""
+    repeats: int = 0
+    """Events that were not, because they had come before."""
     too_late: int = 0
     """Live events that came after their minute had expired: in no window."""
+
+
+class Written(Protocol):
+    """What is read of a block when the state is taken up."""
+
+    @property
+    def key(self) -> BlockKey: ...
+    @property
+    def pane_end(self) -> Micros: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def watermark(self) -> Micros: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def remembers_from(self) -> int: ...
 
 
 class PartitionWindows:
@@ -89,6 +112,9 @@ class PartitionWindows:
         self.watermark: Micros = _BEGINNING
         self.offset = -1
         """Every event up to and including this offset is counted."""
+        self.repeats = Repeats(plan.remember)
+        self._begin = 0
+        self._floors: list[tuple[int, int]] = []
         self._plan = plan
         self._load = load
         self._open: dict[BlockKey, BlockState] = {}
@@ -98,38 +124,60 @@ class PartitionWindows:
         self._unwritten: dict[BlockKey, BlockState] = {}
         self._written_at: Micros = _BEGINNING
 
-    def restore(self, blocks: Iterable[Block], now: Micros) -> None:
+    def restore(self, written: Iterable[Written], now: Micros) -> None:
         """Take up the state that was written before: all blocks of this partition."""
-        for block in blocks:
+        for block in written:
             self.watermark = max(self.watermark, block.watermark)
             self.offset = max(self.offset, block.offset)
+            self._floors.append((block.offset, block.remembers_from))
             if block.key.imported:
                 self._imported[block.key] = now
             elif block.closed:
                 self._await_expiry(block.key, block.pane_end)
-            else:
-                self._open[block.key] = restore(block, self._plan.groupings[block.key.grouping])
+            elif (whole := self._load(block.key)) is not None:
+                self._open[block.key] = restore(whole, self._plan.groupings[block.key.grouping])
+
+    def resume(self, committed: int) -> int:
+        """Everything before the offset `committed` is counted, and durable; the offset to read from.
+
+        That is an earlier one, as far as ids must be remembered again (`remember`). The newest block
+        written by then says how far: ids are forgotten in the order of the log.
+        """
+        self._begin = max(self._begin, committed)
+        if self.repeats.next_offset:
+            return min(self.repeats.next_offset, committed)
+        known = [(offset, floor) for offset, floor in self._floors if floor >= 0]
+        before = [(offset, floor) for offset, floor in known if offset < committed]
+        floor = max(before)[1] if before else min((floor for _, floor in known), default=committed)
+        return min(floor, committed)
+
+    def remember(self, frame: pl.DataFrame, through: int) -> None:
+        """Remember the ids of a batch that is counted already."""
+        self._first_time(frame.filter(~frame["imported"]), through)
 
     def count(self, frame: pl.DataFrame, through: int, now: Micros) -> Step:
         """Count a batch of finished requests, in the order of their offsets (column `_offset`).
 
-        `frame` has the columns that the plan's groupings name, `occurred_at` and `imported`;
-        `through` is the offset that the batch reaches, at least that of its last row.
+        `frame` has the columns that the plan's groupings name, `imported`, and those that tell repeats
+        (`Repeats.first_time`); `through` is the offset that the batch reaches, at least that of its last
+        row. Imported events are not held against one another.
         """
         step = Step()
         touched: dict[BlockKey, BlockState] = {}
         imported = frame["imported"]
         if imported.any():
-            self._count(frame.filter(imported), through, True, now, step, touched)
+            self._count(_since(frame.filter(imported), self._begin), through, True, now, step, touched)
             for key in touched:
                 self._imported[key] = now
                 self._imported.move_to_end(key)
             frame = frame.filter(~imported)
+        frame, step.repeats = self._first_time(frame, through)
         if frame.height:
             self._count(frame, through, False, now, step, touched)
             latest = micros_of(cast("datetime", frame["occurred_at"].max()))
             self.watermark = max(self.watermark, latest - self._plan.lateness)
         self.offset = max(self.offset, through)
+        self._begin = max(self._begin, through + 1)
         if step.counted >= _LARGE:
             self._written_at = _BEGINNING
         return self._settle(step, touched, now)
@@ -143,6 +191,17 @@ class PartitionWindows:
         """Nothing has come; write what is due."""
         return self._settle(Step(), {}, now)
 
+    def _first_time(self, live: pl.DataFrame, through: int) -> tuple[pl.DataFrame, int]:
+        """Those events that are to be counted, and how many repeats are not."""
+        self._floors.clear()
+        live = _since(live, self.repeats.next_offset)
+        first = self.repeats.first_time(live, through)
+        live = _since(live, self._begin)
+        if first is None:
+            return live, 0
+        counted = live.filter(pl.Series(first[-live.height :])) if live.height else live
+        return counted, live.height - counted.height
+
     def _count(
         self,
         frame: pl.DataFrame,
@@ -152,6 +211,8 @@ class PartitionWindows:
         step: Step,
         touched: dict[BlockKey, BlockState],
     ) -> None:
+        if frame.height == 0:
+            return
         events = Events(frame)
         in_time = {} if imported else self._in_time(events.times, now)
         minutes = in_time.get("1m")
@@ -169,6 +230,7 @@ class PartitionWindows:
                 fresh = share if share.first_offset > state.offset else _unseen(events, state, pane, selected)
                 if fresh is not None:
                     state.add(fresh, through)
+                    state.remembers_from = self.repeats.since
                     touched[key] = state
 
     def _in_time(self, times: npt.NDArray[np.int64], now: Micros) -> dict[str, npt.NDArray[np.intp] | None]:
@@ -257,6 +319,13 @@ class PartitionWindows:
         for key in expired:
             self._kept.pop(key, None)
         return expired
+
+
+def _since(frame: pl.DataFrame, offset: int) -> pl.DataFrame:
+    """The events from an offset on."""
+    if frame.height == 0 or frame[OFFSET][0] >= offset:
+        return frame
+    return frame.filter(pl.col(OFFSET) >= offset)
 
 
 def _unseen(

@@ -29,6 +29,8 @@ class BlockState:
     """Events up to and including this offset are counted; adding them again would count them twice."""
     revision: int = 0
     closed: bool = False
+    remembers_from: int = -1
+    """From where ids were remembered when the block was counted to `offset`."""
     _row_of: dict[tuple[str, ...], int] = field(default_factory=dict)
     _sums: Ints = field(default_factory=lambda: _no_ints(0, 0))
     _latencies: Ints = field(default_factory=lambda: _no_ints(0, 0, 4))
@@ -130,6 +132,7 @@ class BlockState:
             self.revision,
             self.closed,
             pack_rows(self.rows()),
+            self.remembers_from,
         )
 
 
@@ -164,6 +167,7 @@ def restore(block: Block, grouping: Grouping) -> BlockState:
         block.offset,
         block.revision,
         block.closed,
+        block.remembers_from,
         _row_of={key: row for row, key in enumerate(keys or [()] * groups)},
         _sums=np.stack(sums, axis=1).astype(np.int64),
         _latencies=latencies,

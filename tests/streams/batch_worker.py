@@ -41,7 +41,7 @@ def main(bootstrap: str, topic: str, partitions: str, file: str, *options: str) 
         web_enabled=False,
     )
     app.transport = BatchTransport(
-        url, app, Batching(frozenset({topic}), timedelta(milliseconds=50), 1024 * 1024)
+        url, app, Batching(frozenset({topic}), frozenset(), timedelta(milliseconds=50), 1024 * 1024)
     )
 
     raw: dict[str, Any] = {

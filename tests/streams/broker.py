@@ -19,9 +19,9 @@ WITHIN_S = 120.0
 class Broker(Log):
     """What tests do to Kafka beside reading it."""
 
-    def send(self, topic: str, values: Mapping[int, Sequence[bytes]]) -> None:
+    def send(self, topic: str, values: Mapping[int, Sequence[bytes]], key: bytes = b"key") -> None:
         """Values by partition, in their order."""
-        asyncio.run(self._send(topic, values))
+        asyncio.run(self._send(topic, values, key))
 
     def rewind(self, group: str, topic: str) -> None:
         """Make a group without members forget how far it came."""
@@ -30,10 +30,10 @@ class Broker(Log):
     def wait_until_acknowledged(self, group: str, topic: str) -> None:
         wait_until(f"{group} has acknowledged {topic}", lambda: self.left(group, topic) == 0)
 
-    async def _send(self, topic: str, values: Mapping[int, Sequence[bytes]]) -> None:
+    async def _send(self, topic: str, values: Mapping[int, Sequence[bytes]], key: bytes) -> None:
         async with AIOKafkaProducer(bootstrap_servers=self.bootstrap) as producer:
             sent = [
-                await producer.send(topic, value, key=b"key", partition=partition)
+                await producer.send(topic, value, key=key, partition=partition)
                 for partition, of_partition in values.items()
                 for value in of_partition
             ]

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ def requests(service: str, times: Sequence[int], **fields: Any) -> list[bytes]:
     return [
         CODEC.encode(
             {
-                "event_id": f"{service}-{at}-{number}",
+                "event_id": str(uuid.uuid4()),
                 "request_id": f"{service}-{number}",
                 "phase": "finished",
                 "occurred_at": at,
@@ -118,6 +119,45 @@ def test_what_is_acknowledged_is_in_the_changelog(broker: Broker, worker: Worker
     ends = broker.ends(TOPIC)
     for block in blocks_of(broker, "changelog"):
         assert block["offset"] == ends[block["partition"]] - 1
+
+
+def test_an_event_that_is_sent_again_counts_once_also_across_a_restart(
+    broker: Broker, worker: Worker
+) -> None:
+    at = now()
+    some = requests("sent-twice", [at] * 300)
+    with worker() as first:
+        send(broker, {0: some})
+        send(broker, {0: some[:100]})
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    with worker():
+        send(broker, {0: some + requests("sent-twice", [at])})
+
+        assert counted(broker, "sent-twice") == {at - at % MINUTE: 301}
+
+
+def test_what_a_late_writer_puts_over_the_blocks_is_replaced(broker: Broker, worker: Worker) -> None:
+    at = now()
+    with worker():
+        send(broker, {0: requests("overwritten", [at] * 10)})
+        stale = entries_of(broker, at)[-1]
+        send(broker, {0: requests("overwritten", [at] * 20)})
+        broker.send("chat.windows", {0: [stale.value]}, key=stale.key)
+
+        send(broker, {0: requests("unrelated", [at - 30 * MINUTE])})
+
+        assert [entry.value for entry in entries_of(broker, at)][-2] == stale.value
+        assert entries_of(broker, at)[-1].value != stale.value
+    with worker():
+        send(broker, {0: requests("overwritten", [at] * 3)})
+        assert counted(broker, "overwritten") == {at - at % MINUTE: 33}
+
+
+def entries_of(broker: Broker, at: int) -> list[Any]:
+    """What was written of the first partition's block of services in the minute of `at`."""
+    key = f"0|live|1m|{at - at % MINUTE}|service|0".encode()
+    return [record for record, _ in records_of(broker, "chat.windows", "window_block") if record.key == key]
 
 
 def test_the_changelog_restores_the_windows_after_a_kill(broker: Broker, worker: Worker) -> None:

@@ -16,6 +16,8 @@ NOON = 1_763_726_400 * SECOND
 SCHEMA = pl.Schema(
     {
         "_offset": pl.Int64(),
+        "_arrived": pl.Int64(),
+        "event_id": pl.String(),
         "occurred_at": pl.Datetime("us", "UTC"),
         "imported": pl.Boolean(),
         **dict.fromkeys(
@@ -48,6 +50,8 @@ def request(offset: int, at: int = NOON, **fields: Any) -> Request:
     row: Request = dict.fromkeys(SCHEMA)
     row |= {
         "_offset": offset,
+        "_arrived": at,
+        "event_id": f"e{offset}",
         "occurred_at": at,
         "imported": False,
         "service": "support",

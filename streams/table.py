@@ -1,0 +1,102 @@
+"""The table of window blocks, and its recovery: a fetch at a time, and the newest block of each key.
+
+Faust recovers an entry at a time, and the last one written wins. A day of panes is hundreds of thousands
+of entries; and a worker that was stopped and wakes after its partition has moved may write, last of all,
+a block that is out of date.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, cast
+
+import faust
+import numpy as np
+from faust.types import EventT
+
+from schemas.codec import Codec
+from schemas.columnar import ColumnarReader
+from schemas.contract import schema
+from schemas.errors import SchemaError
+from streams.windows.block import BlockKey
+from streams.windows.panes import Micros
+
+_READ_AT_ONCE = 20_000
+
+
+class Head(NamedTuple):
+    """A block but for its rows."""
+
+    key: BlockKey
+    pane_end: Micros
+    offset: int
+    revision: int
+    closed: bool
+    watermark: Micros
+    remembers_from: int
+
+    @property
+    def rank(self) -> tuple[int, int, bool]:
+        """Of two blocks of a key the one of higher rank is newer."""
+        return self.offset, self.revision, self.closed
+
+
+_COLUMNS = ("pane_end", "offset", "revision", "closed", "watermark", "remembers_from")
+
+
+class Heads:
+    """Reads the heads of many blocks, in columns."""
+
+    def __init__(self) -> None:
+        self._reader = ColumnarReader(schema("WindowBlock"), _COLUMNS)
+        self._codec = Codec(schema("WindowBlock"))
+
+    def read(self, entries: Sequence[tuple[bytes, bytes]]) -> Iterator[Head]:
+        """The heads of entries (key, value). Raises SchemaError for what is no block."""
+        for begin in range(0, len(entries), _READ_AT_ONCE):
+            some = entries[begin : begin + _READ_AT_ONCE]
+            batch = self._reader.read([value for _, value in some], np.arange(len(some)))
+            for refusal in batch.refused:
+                raise SchemaError(f"the window block {some[refusal.index][0]!r}: {refusal.detail}")
+            columns = [batch.frame[name].to_physical().to_list() for name in _COLUMNS]
+            for (key, _), *rest in zip(some, *columns, strict=True):
+                yield Head(BlockKey.decode(key), *rest)
+
+
+class WindowTable(faust.Table[bytes, bytes]):
+    """Blocks by their encoded key. Its changelog is read by the fetch (`streams.transport`)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._heads = Heads()
+        self._ranks: dict[bytes, tuple[int, int, bool]] = {}
+
+    def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
+        """Take up fetches of the changelog."""
+        for event in batch:
+            self._apply(cast("Sequence[Any]", event.value))
+
+    def _apply(self, records: Sequence[Any]) -> None:
+        data = self.data
+        entries = [(record.key, record.value) for record in records]
+        written = [entry for entry in entries if entry[1] is not None]
+        kept = [(key, data[key]) for key, _ in written if key not in self._ranks and key in data]
+        self._ranks |= {key: head.rank for (key, _), head in zip(kept, self._heads.read(kept), strict=True)}
+        heads = self._heads.read(written)
+        for key, value in entries:
+            if value is None:
+                data.pop(key, None)
+                self._ranks.pop(key, None)
+                continue
+            rank = next(heads).rank
+            if rank >= self._ranks.get(key, rank):
+                data[key] = value
+                self._ranks[key] = rank
+
+    def heads(self, partitions: frozenset[int]) -> Iterator[Head]:
+        """What is recovered of these partitions; blocks of all others are dropped.
+
+        Raises SchemaError for what is no block.
+        """
+        self._ranks = {}
+        for key in [key for key in self.data if BlockKey.decode(key).partition not in partitions]:
+            del self.data[key]
+        return self._heads.read(list(self.data.items()))
