@@ -80,7 +80,7 @@ class Codec:
                 types = resolve(writer, self._schema, tuple(self._schema.fields)).types
             except UnsupportedSchemaError as error:
                 raise self._writers.refusal(error) from error
-            known = self._readers[header] = (writer, Scan(types, types.keys()))
+            known = self._readers[header] = (writer, Scan(types, types.keys(), strict=True))
         return known
 
     def _registered_header(self) -> bytes:

@@ -2,9 +2,14 @@
 
 It judges as `polars.read_avro` does, field by field, so that whether a value is taken never depends
 on the values beside it. Nothing is allocated for a length that the body doesn't have.
+
+A strict scan also refuses what no writer of Avro writes, and Polars takes: a Boolean other than 0
+and 1, a branch of a union that there isn't, an index that its enum doesn't have, an int of more than
+32 bits. (The columnar reader finds the last two in its columns.)
 """
 
 from collections.abc import Callable, Mapping, Set
+from dataclasses import replace
 
 from schemas.errors import Reason, RefusedError
 from schemas.resolution import FieldType
@@ -17,8 +22,9 @@ _MASK = 2**64 - 1
 class Scan:
     """Steps through bodies of one schema; text is checked in the `decoded` fields only."""
 
-    def __init__(self, types: Mapping[str, FieldType], decoded: Set[str]) -> None:
-        self._steps = [(name, _step(kind, name in decoded)) for name, kind in types.items()]
+    def __init__(self, types: Mapping[str, FieldType], decoded: Set[str], *, strict: bool = False) -> None:
+        step = _strict_step if strict else _step
+        self._steps = [(name, step(kind, name in decoded)) for name, kind in types.items()]
 
     def check(self, body: bytes) -> None:
         """Raises RefusedError: malformed, or left_over_bytes."""
@@ -46,8 +52,35 @@ def _step(kind: FieldType, decoded: bool) -> _Step:
     return _optional(step) if kind.nullable else step
 
 
-def _optional(step: _Step) -> _Step:
+def _strict_step(kind: FieldType, decoded: bool) -> _Step:
+    plain = _step(replace(kind, nullable=False), decoded)
+    if kind.kind == "boolean":
+        plain = _within(0, 2, "is neither true nor false", _byte)
+    elif kind.kind == "enum":
+        plain = _within(0, len(kind.symbols), "is no index of the enum", _long)
+    elif kind.kind == "int":
+        plain = _within(-(2**31), 2**31, "doesn't fit an int", _long)
+    return _optional(plain, _within(0, 2, "is no branch of the union", _long)) if kind.nullable else plain
+
+
+def _within(least: int, end: int, otherwise: str, read: Callable[[bytes, int], tuple[int, int]]) -> _Step:
+    def within(body: bytes, position: int) -> int:
+        number, position = read(body, position)
+        if not least <= number < end:
+            raise ValueError(f"{number} {otherwise}")
+        return position
+
+    return within
+
+
+def _byte(body: bytes, position: int) -> tuple[int, int]:
+    return body[position], position + 1
+
+
+def _optional(step: _Step, checked: _Step | None = None) -> _Step:
     def optional(body: bytes, position: int) -> int:
+        if checked is not None:
+            checked(body, position)
         branch, position = _long(body, position)
         return step(body, position) if branch else position
 
