@@ -29,11 +29,11 @@ class Cargo:
     """The mean size of a value."""
 
 
-def packed(load: Load) -> Cargo:
-    """The load's events and its closing ones, encoded. Can be shipped once."""
+def packed(load: Load, *, closed: bool = True) -> Cargo:
+    """The load's events and, where wanted, its closing ones, encoded. Can be shipped once."""
     batches: dict[int, list[BatchBuilder]] = {i: [_batch()] for i in range(load.partitions)}
     size = messages = 0
-    for events in (made(load), closing(load)):
+    for events in (made(load), closing(load)) if closed else (made(load),):
         for part in _parts(events):
             size += _pack(part, batches)
             messages += len(part.frame)
@@ -62,7 +62,7 @@ def _batch() -> BatchBuilder:
 
 
 async def ship(bootstrap: str, topic: str, cargo: Cargo) -> None:
-    """Send it all, the partitions side by side. Raises LoadError when the topic holds anything else."""
+    """Send it all, the partitions side by side."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_batch_size=BATCH_BYTES)
     await producer.start()
 
@@ -76,16 +76,24 @@ async def ship(bootstrap: str, topic: str, cargo: Cargo) -> None:
         await producer.flush()
     finally:
         await producer.stop()
-    held = await length(bootstrap, topic, len(cargo.batches))
-    if held != cargo.messages:
-        raise LoadError(f"{cargo.messages} events were sent to {topic}, which holds {held}")
 
 
 async def put(bootstrap: str, topic: str, load: Load) -> float:
-    """Pack and ship; returns the mean size of a value in bytes."""
+    """Fill an empty topic; returns the mean size of a value in bytes.
+
+    Raises LoadError when the topic then holds anything else.
+    """
     cargo = packed(load)
     await ship(bootstrap, topic, cargo)
+    held = await length(bootstrap, topic, load.partitions)
+    if held != cargo.messages:
+        raise LoadError(f"{cargo.messages} events were sent to {topic}, which holds {held}")
     return cargo.value_bytes
+
+
+async def append(bootstrap: str, topic: str, load: Load) -> None:
+    """Add events to a topic, without closing ones: live traffic, whose windows stay open."""
+    await ship(bootstrap, topic, packed(load, closed=False))
 
 
 async def length(bootstrap: str, topic: str, partitions: int) -> int:
