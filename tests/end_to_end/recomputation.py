@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
-from functools import cache
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,12 +111,13 @@ class Latency:
     max: int | None = None
     sketch: dict[int, int] = field(default_factory=dict)
 
-    def add(self, value: int) -> None:
+    def add(self, value: int, bucket: int) -> None:
         self.count += 1
         self.sum += value
-        self.min = value if self.min is None else min(self.min, value)
-        self.max = value if self.max is None else max(self.max, value)
-        bucket = bucket_of(value)
+        if self.min is None or value < self.min:
+            self.min = value
+        if self.max is None or value > self.max:
+            self.max = value
         self.sketch[bucket] = self.sketch.get(bucket, 0) + 1
 
 
@@ -227,18 +228,27 @@ def add(
 ) -> None:
     """Count a finished request in every group that it belongs to, of the panes that are `taken`."""
     occurred_at = micros(event["occurred_at"])
-    sums = _sums(event, price)
-    latencies = [(name, event[name]) for name in LATENCIES if event[name] is not None]
+    sums = [(place, more) for place, more in enumerate(_sums(event, price)) if more]
+    latencies = [(name, event[name], bucket_of(event[name])) for name in LATENCIES if event[name] is not None]
     starts = {pane: occurred_at - occurred_at % LENGTH[pane] for pane in KEPT}
     panes = {pane: start for pane, start in starts.items() if taken(pane, start)}
     for pane, grouping in COUNTED:
-        key = tuple(event[name] for name in KEYS[grouping])
+        key = tuple([event[name] for name in KEYS[grouping]])
         if pane not in panes or None in key:
             continue
-        figures = table.setdefault(Group(pane, panes[pane], grouping, key), Figures())
-        figures.sums = [have + more for have, more in zip(figures.sums, sums, strict=True)]
-        for name, value in latencies if grouping != "user" else ():
-            figures.latencies.setdefault(name, Latency()).add(value)
+        group = Group(pane, panes[pane], grouping, key)
+        figures = table.get(group)
+        if figures is None:
+            figures = table[group] = Figures()
+        for place, more in sums:
+            figures.sums[place] += more
+        if grouping == "user":
+            continue
+        for name, value, bucket in latencies:
+            latency = figures.latencies.get(name)
+            if latency is None:
+                latency = figures.latencies[name] = Latency()
+            latency.add(value, bucket)
 
 
 def read(record: Record) -> dict[str, Any] | str:
@@ -316,7 +326,7 @@ def _bounds() -> list[int]:
 _BOUNDS = _bounds()
 
 
-@cache
+@lru_cache(maxsize=200_000)
 def bucket_of(value: int) -> int:
     """The sketch's bucket of a duration: the k with γ^k <= value < γ^(k+1)."""
     return bisect_right(_BOUNDS, max(value, 1)) - 1
