@@ -18,7 +18,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,11 +96,13 @@ class Outcome:
 class Place:
     """A Kafka, and a proxy before it that its clients come by."""
 
-    def __init__(self, directory: Path, partitions: int = 3) -> None:
+    def __init__(
+        self, directory: Path, partitions: int = 3, kafka: Callable[..., LocalKafka] = LocalKafka
+    ) -> None:
         self._partitions = partitions
         behind = free_port()
         self.proxy = Proxy(("127.0.0.1", behind), free_port())
-        self.kafka = LocalKafka(directory, port=free_port(), outside=Outside(behind, self.proxy.port))
+        self.kafka = kafka(directory, port=free_port(), outside=Outside(behind, self.proxy.port))
 
     @property
     def bootstrap(self) -> str:

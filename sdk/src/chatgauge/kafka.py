@@ -27,7 +27,7 @@ _REQUEST_TIMEOUT_MS = 10_000
 _DELIVERY_TIMEOUT_S = 30.0
 _CLOSE_TIMEOUT_S = 1.0
 _FIRST_LOOK_S = 2.0
-_NEXT_LOOK_S = 0.1
+_NEXT_LOOK_S = 0.3
 # Brokers take batches of 1 MiB unless told otherwise. One batch is one round trip, so it is a large one.
 _BATCH_BYTES = 900_000
 
@@ -130,13 +130,11 @@ class KafkaTransport:
         try:
             producer = await self._connected()
         except Exception as error:  # nobody there, no entrance, or something that isn't Kafka
-            reason = _hearsay.heard() or f"{type(error).__name__}: {error}"
-            return Delivery(unsent=list(messages), reason=f"{self._connection.bootstrap}: {reason}")
+            return Delivery(unsent=list(messages), reason=self._reason(error))
         by_topic: dict[str, list[Message]] = defaultdict(list)
         for message in messages:
             by_topic[message.topic].append(message)
-        alone = len(by_topic) == 1
-        work = [self._send_topic(producer, *topic, delivery, alone=alone) for topic in by_topic.items()]
+        work = [self._send_topic(producer, *topic, delivery) for topic in by_topic.items()]
         await asyncio.gather(*work)
         if self._in_doubt and not delivery.sent:
             await self._disconnect()
@@ -172,10 +170,10 @@ class KafkaTransport:
             await _stop(producer)
 
     async def _send_topic(
-        self, producer: Any, topic: str, messages: list[Message], delivery: Delivery, *, alone: bool
+        self, producer: Any, topic: str, messages: list[Message], delivery: Delivery
     ) -> None:
         """Send to each partition of the topic; all stay unsent while it can't be found."""
-        partitions = await self._partitions(producer, topic, delivery, alone=alone)
+        partitions = await self._partitions(producer, topic, delivery)
         if not partitions:
             delivery.unsent.extend(messages)
             return
@@ -185,19 +183,16 @@ class KafkaTransport:
         work = [self._send(producer, topic, partition, part, delivery) for partition, part in spread.items()]
         await asyncio.gather(*work)
 
-    async def _partitions(
-        self, producer: Any, topic: str, delivery: Delivery, *, alone: bool
-    ) -> list[int] | None:
+    async def _partitions(self, producer: Any, topic: str, delivery: Delivery) -> list[int] | None:
         """The topic's partitions. Looking for them goes on, when it takes long, while others are served."""
         lookup = self._lookups.get(topic)
         if lookup is None:
             lookup = self._lookups[topic] = asyncio.ensure_future(producer.partitions_for(topic))
             lookup.add_done_callback(_taken_note_of)
-        patience = _FIRST_LOOK_S if alone or topic not in self._overdue else _NEXT_LOOK_S
-        await asyncio.wait({lookup}, timeout=patience)
+        await asyncio.wait({lookup}, timeout=_NEXT_LOOK_S if topic in self._overdue else _FIRST_LOOK_S)
         if not lookup.done():
             self._overdue.add(topic)
-            delivery.reason = _hearsay.heard() or self._not_found(topic)
+            delivery.reason = self._not_found(topic)
             return None
         del self._lookups[topic]
         try:
@@ -205,17 +200,22 @@ class KafkaTransport:
         except (Exception, asyncio.CancelledError) as error:
             self._in_doubt = True
             unknown = isinstance(error, UnknownTopicOrPartitionError)
-            said = self._not_found(topic) if unknown else f"{topic}: {type(error).__name__}"
-            delivery.reason = _hearsay.heard() or said
+            delivery.reason = self._not_found(topic) if unknown else self._reason(error)
             return None
         self._overdue.discard(topic)
         return found
 
     def _not_found(self, topic: str) -> str:
+        heard = f" ({_hearsay.heard()})" if _hearsay.heard() else ""
         return (
             f"{self._connection.bootstrap}: topic {topic} is missing (create it with `chatgauge topics`),"
-            " or Kafka is slow to tell"
+            f" or Kafka is slow to tell{heard}"
         )
+
+    def _reason(self, error: BaseException) -> str:
+        """What aiokafka logged tells more than what it raises: a refused password, an unknown host."""
+        heard = _hearsay.heard().rstrip(": ")
+        return f"{self._connection.bootstrap}: {type(error).__name__}: {heard or error}".rstrip(": ")
 
     async def _send(
         self, producer: Any, topic: str, partition: int, messages: list[Message], delivery: Delivery
@@ -250,7 +250,7 @@ class KafkaTransport:
             except Exception as error:  # whatever it is, these events are not there yet
                 self._in_doubt = True
                 delivery.unsent.extend(messages[at:])
-                delivery.reason = _hearsay.heard() or f"{topic}: {type(error).__name__}"
+                delivery.reason = self._reason(error)
                 return
             else:
                 delivery.sent.extend(messages[at:end])
