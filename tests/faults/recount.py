@@ -39,6 +39,9 @@ from tests.faults.prices import price_of
 Query = Callable[[str], Iterable[Sequence[Any]]]
 """Rows of ClickHouse, in its database."""
 
+Published = tuple[Record, dict[str, Any] | None]
+"""A record of chat.windows or chat.usage and its block; None for a tombstone."""
+
 FIELDS = ("phase", "user_id", "service", "prompt_tokens", "completion_tokens", "total_us")
 """Of an event, beside its price: enough to tell that it is the one that was sent."""
 REBUILT = -1
@@ -133,13 +136,21 @@ def compare_published(expected: Expected, bootstrap: str) -> list[str]:
     is what compaction leaves: it must be the newest.
     """
     log = Log(bootstrap)
+    return compare_blocks(
+        expected,
+        {topic: records_of(log, topic, "window_block") for topic in ("chat.windows", "chat.usage")},
+    )
+
+
+def compare_blocks(expected: Expected, topics: Mapping[str, Iterable[Published]]) -> list[str]:
+    """The same, of the topics' records in the order of each partition."""
     said: list[str] = []
     found: dict[Group, Figures] = {}
     expired: set[tuple[str, int, str]] = set()
-    for topic in ("chat.windows", "chat.usage"):
+    for topic, records in topics.items():
         newest: dict[tuple[bytes, int], dict[str, Any]] = {}
-        last: dict[bytes, tuple[Record, dict[str, Any] | None]] = {}
-        for record, block in records_of(log, topic, "window_block"):
+        last: dict[bytes, Published] = {}
+        for record, block in records:
             key = record.key or b""
             if block is None:
                 said += _expired_too_early(topic, record, last.get(key))
@@ -169,9 +180,7 @@ def _age(block: Mapping[str, Any]) -> tuple[int, int]:
     return block["offset"], block["revision"]
 
 
-def _expired_too_early(
-    topic: str, tombstone: Record, before: tuple[Record, dict[str, Any] | None] | None
-) -> list[str]:
+def _expired_too_early(topic: str, tombstone: Record, before: Published | None) -> list[str]:
     """A tombstone that came before its block's time; those of seconds have none."""
     key = (tombstone.key or b"").decode()
     _, origin, pane, start, _, _ = key.split("|")

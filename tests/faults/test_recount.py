@@ -2,13 +2,37 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.end_to_end.recomputation import DAY, HOUR, LATENCIES, MINUTE, SECOND, SUMS, Figures, Group, Record
+from streams.windows.block import pack_rows
+from tests.end_to_end.published import key_of
+from tests.end_to_end.recomputation import (
+    DAY,
+    EPOCH,
+    HOUR,
+    LATENCIES,
+    MINUTE,
+    SECOND,
+    SUMS,
+    Figures,
+    Group,
+    Record,
+)
 from tests.faults.mix import Mixer, encode
-from tests.faults.recount import QUANTILES, Expected, Recount, Tally, compare_history, quantile, tally
+from tests.faults.recount import (
+    QUANTILES,
+    Expected,
+    Recount,
+    Tally,
+    compare_blocks,
+    compare_history,
+    quantile,
+    tally,
+)
+from tests.sinks.making import rows_of
 
 NOON = 1_770_206_400_000_000
 """2026-02-04 12:00, UTC."""
@@ -316,3 +340,83 @@ def test_what_was_acknowledged_must_be_on_the_topic(expected: Expected) -> None:
 
     assert tally(expected, ideal, {place: event_id, refused: "any"}) == Tally()
     assert tally(expected, ideal, {place: "another", (0, 10**9): "gone"}) == Tally(lost=2)
+
+
+def published(*blocks: dict[str, Any] | str) -> list[tuple[Record, dict[str, Any] | None]]:
+    """Blocks, or the keys of what has expired, as records of chat.windows in that order."""
+    return [
+        (Record(0, offset, NOON // 1_000, what.encode(), None), None)
+        if isinstance(what, str)
+        else (Record(0, offset, NOON // 1_000, key_of(what), b"..."), what)
+        for offset, what in enumerate(blocks)
+    ]
+
+
+def block(requests: int, offset: int, *, start: int = NOON, **fields: Any) -> dict[str, Any]:
+    """A minute of all services, read."""
+    rows = rows_of("total", {(): {"requests": requests, "unpriced": requests}})
+    return {
+        "pane": "1m",
+        "pane_start": EPOCH + timedelta(microseconds=start),
+        "imported": False,
+        "grouping": "total",
+        "bucket": 0,
+        "partition": 0,
+        "since": 0,
+        "offset": offset,
+        "revision": 0,
+        "rows": pack_rows(rows),
+        **fields,
+    }
+
+
+@pytest.fixture
+def three() -> Expected:
+    """Three requests in the minute after noon; only the total of them is looked at."""
+    expected = Topic().put(event(1)).put(event(2)).put(event(3)).recount()
+    expected.streamed = {
+        group: figures for group, figures in expected.streamed.items() if group.grouping == "total"
+    }
+    return expected
+
+
+def test_the_newest_block_is_the_one_of_the_highest_offset(three: Expected) -> None:
+    assert compare_blocks(three, {"chat.windows": published(block(1, 0), block(3, 2))}) == []
+    assert compare_blocks(three, {"chat.windows": published(block(1, 2), block(3, 2, revision=1))}) == []
+    said = compare_blocks(three, {"chat.windows": published(block(1, 0), block(2, 1))})
+    assert said[0] == "published: 0 missing, 0 surplus, 1 different"
+
+
+def test_a_late_writers_block_may_not_be_the_last_of_its_key(three: Expected) -> None:
+    stale = published(block(3, 2), block(1, 0))
+    mended = published(block(3, 2), block(1, 0), block(3, 2))
+
+    assert "is at (0, 0), not (2, 0)" in compare_blocks(three, {"chat.windows": stale})[0]
+    assert compare_blocks(three, {"chat.windows": mended}) == []
+
+
+def test_partitions_imported_blocks_and_later_births_add_up(three: Expected) -> None:
+    for fields in ({"partition": 1}, {"imported": True}, {"since": 2}):
+        blocks = published(block(2, 1), block(1, 2, **fields))
+        assert [
+            one for one in compare_blocks(three, {"chat.windows": blocks}) if "last block" not in one
+        ] == []
+
+
+def test_an_expired_block_is_not_missed_but_must_have_been_due(three: Expected) -> None:
+    early = published(block(3, 2), f"0|live|1m|{NOON}|total|0")
+    said = compare_blocks(three, {"chat.windows": early})
+    assert said == [f"chat.windows: 0|live|1m|{NOON}|total|0 was expired 93360 s too early"]
+
+    three.streamed = {
+        group._replace(start=NOON - 27 * HOUR): figures for group, figures in three.streamed.items()
+    }
+    due = published(f"0|live|1m|{NOON - 27 * HOUR}|total|0", f"0|live|1s|{NOON}|total|0")
+    assert compare_blocks(three, {"chat.windows": due}) == []
+
+
+def test_a_minute_that_is_missing_or_nobody_asked_for(three: Expected) -> None:
+    blocks = published(block(3, 2), block(1, 2, start=NOON + MINUTE))
+
+    assert compare_blocks(three, {"chat.windows": []})[0] == "published: 1 missing, 0 surplus, 0 different"
+    assert compare_blocks(three, {"chat.windows": blocks})[0].endswith("0 missing, 1 surplus, 0 different")
