@@ -1,0 +1,139 @@
+"""Runs a part of the product, by its own command line, so that it can be stopped at a chosen point.
+
+    python part.py DIRECTORY worker rollup
+
+The harness arms a point by making a file of its name in DIRECTORY. When the process comes by, it takes
+the file away, leaves its process id in `<point>.reached`, and stops itself (SIGSTOP): there it can be
+killed, or left until its sessions have ended and then continued. Armed with the word `raise`, it raises.
+Points that are not armed cost a look for a file, and change nothing.
+"""
+
+import functools
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+BEFORE_INSERT = "before-insert"
+AFTER_INSERT = "after-insert"
+AFTER_COMMIT = "after-commit"
+BEFORE_WRITE = "before-write"
+BEFORE_ACKNOWLEDGING = "before-acknowledging"
+IN_RECOVERY = "in-recovery"
+IN_THE_BODY = "in-the-body"
+RAISE = "raise"
+
+
+class DeliberateError(Exception):
+    """What an armed point raises."""
+
+
+class Points:
+    """The points of one process."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def pass_by(self, name: str) -> None:
+        """Go on; or stop, if the point is armed."""
+        armed = self._directory / name
+        try:
+            word = armed.read_text(encoding="utf-8")
+            armed.unlink()
+        except FileNotFoundError:
+            return
+        reached = self._directory / f"{name}.reached"
+        reached.with_suffix(".new").write_text(str(os.getpid()), encoding="utf-8")
+        reached.with_suffix(".new").rename(reached)
+        if word == RAISE:
+            raise DeliberateError(name)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def around(
+    owner: Any,
+    method: str,
+    *,
+    before: Callable[..., None] = lambda *_: None,
+    after: Callable[..., None] = lambda *_: None,
+) -> None:
+    """Have a method of the product pass by points, called with its arguments."""
+    original = getattr(owner, method)
+
+    if inspect.iscoroutinefunction(original):
+
+        @functools.wraps(original)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            before(*args)
+            result = await original(*args, **kwargs)
+            after(*args)
+            return result
+
+        setattr(owner, method, awaited)
+        return
+
+    @functools.wraps(original)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        before(*args)
+        result = original(*args, **kwargs)
+        after(*args)
+        return result
+
+    setattr(owner, method, called)
+
+
+def in_a_sink(points: Points) -> None:
+    """Of the events of requests alone."""
+    from schemas.topics import REQUESTS
+    from sinks.consumer import TopicConsumer
+    from sinks.insert import Store
+
+    def of_events(name: str) -> Callable[..., None]:
+        return lambda _, insert, *__: points.pass_by(name) if insert.table == "events" else None
+
+    def of_requests(consumer: TopicConsumer, *_: object) -> None:
+        if consumer._topic is REQUESTS:
+            points.pass_by(AFTER_COMMIT)
+
+    around(Store, "insert", before=of_events(BEFORE_INSERT), after=of_events(AFTER_INSERT))
+    around(TopicConsumer, "commit", after=of_requests)
+
+
+def in_a_worker(points: Points) -> None:
+    """In the midst of a step, and of a recovery."""
+    import faust
+
+    from schemas.topics import REQUESTS
+    from streams.counting import Counting
+    from streams.transport import BatchConsumer
+
+    def of_requests(_: object, message: Any) -> None:
+        if message.topic == REQUESTS.name:
+            points.pass_by(BEFORE_ACKNOWLEDGING)
+
+    def of_blocks(_: object, __: int, step: Any) -> None:
+        if step.blocks:
+            points.pass_by(BEFORE_WRITE)
+
+    around(Counting, "step", before=lambda *_: points.pass_by(IN_THE_BODY))
+    around(Counting, "_write", before=of_blocks)
+    around(BatchConsumer, "ack", before=of_requests)
+    around(faust.Table, "apply_changelog_batch", after=lambda *_: points.pass_by(IN_RECOVERY))
+
+
+def main() -> None:
+    directory, *arguments = sys.argv[1:]
+    points = Points(Path(directory))
+    (in_a_worker if arguments[0] == "worker" else in_a_sink)(points)
+    sys.argv = ["chatgauge", *arguments]
+
+    from cli.main import main as chatgauge
+
+    chatgauge()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""The real parts, each a process of its own, behind proxies; whoever ends is started again.
+
+the product's parts ── proxy ── Kafka ── the feed, the recount, the watch
+         └──────────── proxy ── ClickHouse ── the recount
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from cli.supervision.part import failures_after, pause_after
+from infra import topics
+from infra.clickhouse import LocalClickHouse
+from infra.errors import LocalServerError
+from infra.kafka import LocalKafka, Outside
+from infra.local_server import LocalServer
+from infra.ports import free_port
+from infra.process import Child
+from schemas.topics import REQUESTS
+from tests.end_to_end.stack import SUNK, WORKERS
+from tests.faults.disk import Disk
+from tests.faults.proxy import Proxy
+from tests.faults.watch import Watch
+
+PARTITIONS = 4
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "rollup": ("worker", "rollup"),
+    "usage": ("worker", "usage"),
+    "sink": ("sink",),
+}
+"""The parts under test, and the commands that run them."""
+GROUP: Mapping[str, str] = {**WORKERS, "sink": f"chatgauge-sink-{REQUESTS.name}"}
+"""Whose acknowledgements on chat.requests tell how far a part has come."""
+SETTLING = [(group, REQUESTS.name) for group in WORKERS.values()] + [
+    (f"chatgauge-sink-{topic}", topic) for topic in SUNK
+]
+"""Groups and topics: when all is acknowledged, all is counted and written."""
+SERVERS = ("kafka", "clickhouse")
+
+_ENTRY = Path(__file__).with_name("part.py")
+_CHECKOUT = Path(__file__).parents[2]
+_AGAIN_AFTER_S = 0.2
+
+
+@dataclass(frozen=True)
+class End:
+    """A process that nobody asked to end has ended."""
+
+    name: str
+    status: int | None
+    said: str
+
+
+@dataclass
+class Process:
+    """One process of the stack, kept running while it is wanted."""
+
+    name: str
+    child: Child
+    directory: Path
+    """Where its points are armed."""
+    metrics_port: int = 0
+    server: LocalServer | None = None
+    wanted: bool = True
+    killed: bool = False
+    failures: int = 0
+    since: float = 0.0
+    again_at: float = 0.0
+    before: list[int] = field(default_factory=list)
+    """Its earlier process ids."""
+
+    @property
+    def pid(self) -> int:
+        pid = self.child.pid
+        assert pid is not None, f"{self.name} was never started"
+        return pid
+
+    @property
+    def running(self) -> bool:
+        return self.child.running
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the process itself, if it runs."""
+        if self.running:
+            self.killed = self.killed or number in (signal.SIGKILL, signal.SIGTERM)
+            os.kill(self.pid, number)
+
+    def arm(self, point: str, word: str = "stop") -> None:
+        """The next time this process, or its successor, comes by the point, it stops there."""
+        (self.directory / f"{point}.reached").unlink(missing_ok=True)
+        new = self.directory / f"{point}.armed"
+        new.write_text(word, encoding="utf-8")
+        new.rename(self.directory / point)
+
+    def disarm(self, point: str) -> None:
+        (self.directory / point).unlink(missing_ok=True)
+
+    def has_reached(self, point: str) -> bool:
+        """Whether it has come there since that was armed."""
+        return (self.directory / f"{point}.reached").exists()
+
+    @property
+    def resident(self) -> int:
+        """Bytes of memory; 0 while it doesn't run."""
+        try:
+            return int(psutil.Process(self.pid).memory_info().rss) if self.running else 0
+        except psutil.Error:
+            return 0
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's samples; 0 when it can't be had."""
+        try:
+            page = httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=2, trust_env=False).text
+        except httpx.TransportError:
+            return 0.0
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+            if sample.name == name
+        )
+
+
+class Stack:
+    """Kafka, ClickHouse, both workers and the sinks.
+
+    All its methods belong to the thread that made it, which must outlive the processes (`infra.leash`);
+    `tend` has to be called again and again.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.logs = directory / "log"
+        self.ended: list[End] = []
+        self.processes: dict[str, Process] = {}
+        self.kafka_proxy = Proxy(("127.0.0.1", free_port()))
+        self.clickhouse_proxy = Proxy(("127.0.0.1", free_port()))
+        self.disk = Disk(directory / "clickhouse")
+
+    def start(self) -> None:
+        """Start everything; returns when Kafka and ClickHouse serve, and the parts have been started."""
+        self.kafka_proxy.start()
+        self.clickhouse_proxy.start()
+        self.disk.mount()
+        outside = Outside(self.kafka_proxy.target[1], self.kafka_proxy.port)
+        self.kafka = LocalKafka(
+            self.directory / "kafka",
+            port=free_port(),
+            heap="384m",
+            partitions=PARTITIONS,
+            log=self.logs / "kafka.log",
+            outside=outside,
+        )
+        self.clickhouse = LocalClickHouse(
+            self.disk.path / "data",
+            port=self.clickhouse_proxy.target[1],
+            log=self.logs / "clickhouse.log",
+            options=("--memory", "768"),
+        )
+        for name, server in zip(SERVERS, (self.kafka, self.clickhouse), strict=True):
+            server.launch()
+            self.processes[name] = Process(name, server.process, self.directory, server=server)
+        for name in SERVERS:
+            server = self.processes[name].server
+            assert server is not None
+            server.wait_ready()
+        self.watch = Watch(self.kafka.bootstrap, SETTLING)
+        asyncio.run(topics.create(self.kafka.bootstrap, partitions=PARTITIONS))
+        self.watch.start()
+        for name, command in PARTS.items():
+            self._start_part(name, command)
+
+    def stop(self) -> None:
+        """End everything, the servers last; nothing of it runs afterwards."""
+        for process in self.processes.values():
+            process.wanted = False
+            process.signal(signal.SIGCONT)
+        for name, process in reversed(self.processes.items()):
+            if name not in SERVERS:
+                process.child.terminate()
+        if hasattr(self, "watch"):
+            self.watch.stop()
+        for process in reversed(self.processes.values()):
+            process.child.stop()
+        self.kafka_proxy.stop()
+        self.clickhouse_proxy.stop()
+        self.disk.unmount()
+
+    def tend(self) -> None:
+        """Start again what has ended, as a supervisor does: at once, and later if it keeps ending."""
+        now = time.monotonic()
+        for process in list(self.processes.values()):
+            if process.running or now < process.again_at:
+                continue
+            if not process.wanted:
+                if process.name not in (*SERVERS, *PARTS):
+                    del self.processes[process.name]
+                continue
+            if process.again_at == 0.0:
+                self._plan(process, now)
+            else:
+                process.again_at = 0.0
+                self._start(process, now)
+
+    def join(self, name: str) -> Process:
+        """A second process of a part."""
+        number = 2
+        while f"{name}-{number}" in self.processes:
+            number += 1
+        return self._start_part(f"{name}-{number}", PARTS[name])
+
+    def leave(self, process: Process) -> None:
+        """Have it leave as when asked to stop; it isn't started again."""
+        process.wanted = False
+        process.signal(signal.SIGTERM)
+
+    def resident(self) -> dict[str, int]:
+        """Bytes of memory by process."""
+        return {name: process.resident for name, process in self.processes.items()}
+
+    def _plan(self, process: Process, now: float) -> None:
+        """When an ended process is to be started again."""
+        pause = _AGAIN_AFTER_S
+        if not process.killed:
+            process.failures = failures_after(process.failures, now - process.since)
+            pause = pause_after(process.failures)
+            self.ended.append(End(process.name, process.child.returncode, process.child.tail(12)))
+        process.killed = False
+        process.again_at = now + pause
+
+    def _start(self, process: Process, now: float) -> None:
+        process.before.append(process.pid)
+        process.since = now
+        try:
+            if process.server is not None:
+                process.child = process.server.prepare()
+            process.child.start()
+        except LocalServerError as trouble:
+            self.ended.append(End(process.name, None, str(trouble)))
+            process.again_at = now + 1.0
+
+    def _start_part(self, name: str, command: tuple[str, ...]) -> Process:
+        directory = self.directory / "points" / name
+        directory.mkdir(parents=True, exist_ok=True)
+        metrics_port = free_port()
+        arguments = [*command, *(["--metrics-port", str(metrics_port)] if command[0] == "worker" else [])]
+        child = Child(
+            name,
+            [sys.executable, str(_ENTRY), str(directory), *arguments],
+            self.logs / f"{name}.log",
+            self._env(metrics_port),
+        )
+        child.start()
+        process = self.processes[name] = Process(name, child, directory, metrics_port, since=time.monotonic())
+        return process
+
+    def _env(self, metrics_port: int) -> dict[str, str]:
+        return {
+            "PYTHONPATH": str(_CHECKOUT),
+            "PYTHONUNBUFFERED": "1",
+            "CHATGAUGE_KAFKA_BOOTSTRAP": f"127.0.0.1:{self.kafka_proxy.port}",
+            "CHATGAUGE_KAFKA_PARTITIONS": str(PARTITIONS),
+            "CHATGAUGE_CLICKHOUSE_HOST": "127.0.0.1",
+            "CHATGAUGE_CLICKHOUSE_PORT": str(self.clickhouse_proxy.port),
+            "CHATGAUGE_CLICKHOUSE_SECURE": "false",
+            "CHATGAUGE_SINK_METRICS_PORT": str(metrics_port),
+            "CHATGAUGE_SINK_OPEN_PANE_INTERVAL": "PT2S",
+            "CHATGAUGE_WINDOWS_TIMEZONE": "UTC",
+        }
