@@ -8,12 +8,11 @@ from typing import Final, NamedTuple
 
 import polars as pl
 import pyarrow as pa
-import zstandard
 
 from api.live.cache import LEVELS, MergeCache, Node, cover
 from api.live.coverage import Coverage, Watermarks
 from schemas.errors import SchemaError
-from streams.windows.block import Block, BlockKey, read_block, row_schema, unpack_rows
+from streams.windows.block import Block, BlockKey, read_block, read_rows, row_schema
 from streams.windows.measures import GROUPINGS
 from streams.windows.merge import merge
 from streams.windows.panes import HOUR, MINUTE, Micros
@@ -310,10 +309,10 @@ class LiveState:
 
     def _rows(self, block: Block) -> pa.Table | None:
         """The block's rows. One that turns out to be unreadable is refused after all, and said to be gone."""
-        schema = row_schema(GROUPINGS[block.key.grouping])
         try:
-            return unpack_rows(block.packed_rows).select(schema.names).cast(schema)
-        except (pa.ArrowException, zstandard.ZstdError, KeyError, ValueError, OSError) as error:
+            # Not kept in the block, as `block.rows` would be: there is a cache with a limit.
+            return read_rows(block.packed_rows, block.key.grouping)
+        except SchemaError as error:
             _log.error("a block's rows are unreadable: %s: %s", block.key, error)
             self.counts.refused += 1
             self.counts.expired -= 1  # as which dropping it counts

@@ -9,7 +9,9 @@ import zstandard
 
 from schemas.codec import Codec
 from schemas.contract import schema
-from streams.windows.measures import Grouping
+from schemas.errors import Reason, RefusedError
+from streams.windows import packing
+from streams.windows.measures import GROUPINGS, Grouping
 from streams.windows.panes import Micros, micros_of
 
 
@@ -55,8 +57,11 @@ class Block:
 
     @cached_property
     def rows(self) -> pa.Table:
-        """One row per group; columns as `row_schema` lists them."""
-        return unpack_rows(self.packed_rows)
+        """One row per group; columns as `row_schema` lists them.
+
+        Raises `schemas.errors.RefusedError` when these bytes are no such rows.
+        """
+        return read_rows(self.packed_rows, self.key.grouping)
 
 
 @cache
@@ -91,9 +96,23 @@ def pack_rows(rows: pa.Table | pa.RecordBatch) -> bytes:
 
 
 def unpack_rows(packed: bytes) -> pa.Table:
-    """The inverse of `pack_rows`."""
-    with pa.ipc.open_stream(zstandard.ZstdDecompressor().decompress(packed)) as reader:
-        return reader.read_all()
+    """The inverse of `pack_rows`. Raises `schemas.errors.RefusedError` for bytes that are no rows."""
+    return packing.unpack(packed)
+
+
+def read_rows(packed: bytes, grouping: str) -> pa.Table:
+    """The rows of a block of that grouping, in the columns of `row_schema`, whatever wrote them.
+
+    Raises `schemas.errors.RefusedError` when they are no such rows.
+    """
+    if grouping not in GROUPINGS:
+        raise RefusedError(Reason.MALFORMED, f"no grouping is called {grouping!r}")
+    return _shape(grouping).conform(unpack_rows(packed))
+
+
+@cache
+def _shape(grouping: str) -> packing.Shape:
+    return packing.Shape.of(row_schema(GROUPINGS[grouping]))
 
 
 _CODEC: Final = Codec(schema("WindowBlock"))

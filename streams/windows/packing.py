@@ -1,0 +1,112 @@
+"""Rows from outside, made safe: what a message claims to hold is bounded, checked, and of known shape.
+
+Arrow takes the buffers of a stream as they come; offsets that point elsewhere make it read elsewhere.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import zstandard
+
+from schemas.errors import Reason, RefusedError
+from streams.windows import sketch
+
+MOST_BYTES: Final = 256 * 2**20
+"""Of a block's rows, unpacked: some ten thousand groups with full sketches are 100 MB."""
+
+
+def unpack(packed: bytes) -> pa.Table:
+    """The table in a zstd frame that holds an Arrow IPC stream. Raises RefusedError (malformed)."""
+    try:
+        size = zstandard.frame_content_size(packed)
+        if not 0 <= size <= MOST_BYTES:
+            raise _refusal(f"they say to have {size} bytes: at most {MOST_BYTES} are taken")
+        stream = zstandard.ZstdDecompressor(max_window_size=MOST_BYTES).decompress(packed)
+        with pa.ipc.open_stream(stream) as reader:
+            table = reader.read_all()
+        table.validate(full=True)
+    except (zstandard.ZstdError, pa.ArrowException, OSError, ValueError) as error:
+        # Arrow says with OSError, too, that a stream is not as it should be.
+        raise _refusal(str(error)) from error
+    return table
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The columns that rows must have, and by their places what must hold of them."""
+
+    schema: pa.Schema
+    required: tuple[int, ...]
+    """Those without nulls."""
+    sketches: tuple[tuple[int, int], ...]
+    """The keys and the counts of each sketch."""
+
+    @classmethod
+    def of(cls, schema: pa.Schema) -> "Shape":
+        """From the columns that `block.row_schema` lists."""
+        keys = [name for name in schema.names if name.endswith("_keys")]
+        return cls(
+            schema,
+            tuple(place for place, field in enumerate(schema) if not field.nullable),
+            tuple((schema.names.index(n), schema.names.index(f"{n[:-5]}_counts")) for n in keys),
+        )
+
+    def conform(self, table: pa.Table) -> pa.Table:
+        """The table in these columns: one of another version may lack some, or have more.
+
+        Sums that are missing are 0, other figures null. Raises RefusedError (malformed).
+        """
+        if not table.schema.equals(self.schema):
+            table = pa.table([_column(table, field) for field in self.schema], schema=self.schema)
+        columns = table.columns
+        for place in self.required:
+            if columns[place].null_count:
+                raise _refusal(f"{self.schema.names[place]} is null")
+        for keys, counts in self.sketches:
+            for part in zip(columns[keys].chunks, columns[counts].chunks, strict=True):
+                if not _is_sketch(*part):
+                    raise _refusal(f"{self.schema.names[keys]} and their counts are no sketches")
+        return table
+
+
+def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
+    found = table.schema.get_all_field_indices(field.name)
+    if len(found) > 1:
+        raise _refusal(f"{field.name} is there {len(found)} times")
+    if found:
+        try:
+            return table.column(found[0]).cast(field.type)
+        except pa.ArrowException as error:
+            raise _refusal(f"{field.name} is {table.schema.field(found[0]).type}: {error}") from error
+    if pa.types.is_string(field.type):
+        raise _refusal(f"the key {field.name} is missing")
+    if field.nullable:
+        return pa.nulls(table.num_rows, field.type)
+    return pa.array(np.zeros(table.num_rows, np.int64))
+
+
+def _is_sketch(keys: pa.ListArray, counts: pa.ListArray) -> bool:
+    """Whether each list of keys ascends, within bounds, and has as many counts, of 1 or more."""
+    ends = keys.offsets.to_numpy()
+    if len(keys) == 0 or not np.array_equal(
+        ends - ends[0], counts.offsets.to_numpy() - counts.offsets[0].as_py()
+    ):
+        return len(keys) == 0
+    flat, weights = keys.flatten(), counts.flatten()
+    if flat.null_count or weights.null_count:
+        return False
+    buckets, many = flat.to_numpy(), weights.to_numpy()
+    if buckets.size != ends[-1] - ends[0] or many.size != buckets.size:
+        return False  # a list that is null, and yet has values
+    if buckets.size == 0:
+        return True
+    rising = buckets[1:] > buckets[:-1]
+    borders = ends[1:-1] - ends[0]
+    rising[borders[(borders > 0) & (borders < buckets.size)] - 1] = True
+    return bool(rising.all() and buckets.min() >= 0 and buckets.max() < sketch.WIDTH and many.min() > 0)
+
+
+def _refusal(detail: str) -> RefusedError:
+    return RefusedError(Reason.MALFORMED, f"the rows of a block can't be read: {detail}")
