@@ -240,6 +240,30 @@ def test_a_server_stopped_by_a_signal_has_sent_its_last_events(
     assert len(published(chat_kafka, REQUESTS, service)) == 40
 
 
+async def test_an_application_that_shuts_down_with_events_unsent_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gauge, captured = capture()
+    captured.transport.away = "no network"
+    gauge.sample("n", 1)
+    told = []
+
+    async def app(_: Any, __: Any, send: Callable[[dict[str, str]], Any]) -> None:
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def send(message: Any) -> None:
+        told.append(message["type"])
+
+    async def receive() -> dict[str, str]:
+        return {"type": "lifespan.shutdown"}
+
+    middleware = GaugeMiddleware(app, gauge, "/chat", flush_timeout=0.1)  # type: ignore[arg-type]
+    await middleware({"type": "lifespan"}, receive, send)
+    gauge.close(0)
+    assert told == ["lifespan.shutdown.complete"]
+    assert "shuts down with 1 events unsent" in caplog.text
+
+
 def _answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

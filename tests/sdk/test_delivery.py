@@ -1,5 +1,6 @@
 """What becomes of events: sent, waiting, dropped, failed; each counted once."""
 
+import gc
 import logging
 import threading
 import time
@@ -113,6 +114,18 @@ def test_the_bound_is_on_memory_really_held() -> None:
     finally:
         tracemalloc.stop()
     assert 0.6 * limit < held <= limit
+
+
+def test_events_that_wait_are_nothing_to_the_garbage_collector() -> None:
+    buffer = Buffer(4_000_000)
+    gc.collect()
+    before = len(gc.get_objects())
+    i = 0
+    while buffer.offer(REQUESTS, {**_request_record(i), "attributes": "none"}):
+        i += 1
+    gc.collect()
+    assert i > 1000
+    assert len(gc.get_objects()) - before < 100
 
 
 def _request_record(i: int) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from chatgauge.transport import TOPICS, Message
 
-# The queue's slot, the pair in it, and later the Message with its two headers of bytes.
+# The queues' slots, the charge, and later the Message with its two headers of bytes.
 _ENTRY_BYTES = 200
 
 
@@ -55,7 +55,10 @@ class Lane:
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
-        self.noted: deque[tuple[dict[str, Any], int]] = deque()
+        # Dicts of plain values are nothing to the garbage collector; pairs with dicts in them would be,
+        # and tens of thousands of those would cost the service a long pause now and then.
+        self.noted: deque[dict[str, Any]] = deque()
+        self.charges: deque[int] = deque()
         self.under_way: list[Message] = []
         self.accepted = 0
         self.settled = 0
@@ -107,8 +110,14 @@ class Buffer:
             self._bytes += charge
             lane = self.lanes[topic]
             lane.accepted += 1
-            lane.noted.append((record, charge))
+            lane.noted.append(record)
+            lane.charges.append(charge)
             return True
+
+    def take(self, lane: Lane) -> tuple[dict[str, Any], int] | None:
+        """The lane's oldest event that is not yet under way, and its charge. Sending thread only."""
+        with self._lock:
+            return (lane.noted.popleft(), lane.charges.popleft()) if lane.noted else None
 
     def admit(self, message: Message) -> None:
         """Put a message of the library's own under way, room or not."""
@@ -157,6 +166,7 @@ class Buffer:
             self._bytes = 0
             for lane in self.lanes.values():
                 lane.noted.clear()
+                lane.charges.clear()
                 lane.settled = lane.accepted
             return left
 

@@ -169,8 +169,8 @@ class Sender:
     def _next(self, lane: Lane) -> list[Message]:
         """What the lane has to send: what is under way, filled up with newly encoded events."""
         encoded = 0
-        while lane.noted and len(lane.under_way) < _MOST_AT_ONCE:
-            record, charge = lane.noted.popleft()
+        while len(lane.under_way) < _MOST_AT_ONCE and (taken := self._buffer.take(lane)):
+            record, charge = taken
             message = self._encoder.message(lane.topic, record, charge)
             if message is None:
                 self._buffer.settle(lane, charge=charge, failed=1)
