@@ -15,6 +15,7 @@ _COMMANDS = {
     "doctor": "cli.doctor:doctor",
     "simulate": "cli.simulate:simulate",
     "replay": "cli.replay:replay",
+    "rebuild": "cli.rebuild:rebuild",
 }
 
 

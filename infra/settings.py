@@ -101,6 +101,10 @@ class SinkSettings(BaseSettings):
     partition and waits for a person. 1 allows all."""
     dead_letter_window: int = Field(10_000, ge=10)
     """How many records are the latest; a tenth of them must have been seen before they are judged."""
+    rebuild_quiet: timedelta = timedelta(seconds=10)
+    """How long nothing must have come for a past minute before it is rebuilt."""
+    rebuild_delay: timedelta = timedelta(minutes=2)
+    """How long that may put it off."""
     metrics_port: int = Field(9103, ge=0, le=65535)
     """Where the sinks serve their Prometheus metrics; 0 takes a free port."""
 

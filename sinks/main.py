@@ -31,6 +31,8 @@ from sinks.insert import Store
 from sinks.letters import DeadLetterBox
 from sinks.metrics import SinkMetrics
 from sinks.poison import Limit
+from sinks.rebuild.automatic import AutomaticRebuild
+from sinks.rebuild.history import History
 from sinks.sink import Sink
 from sinks.tables import prepare
 from sinks.windows import WindowWriter
@@ -78,6 +80,9 @@ async def serve(settings: Settings, stopping: asyncio.Event, prometheus: Collect
                     settings=settings.sink,
                 )
                 tasks.create_task(sink.run(stopping), name=topic.name)
+                if topic is REQUESTS:
+                    rebuilding = _rebuilding(settings, metrics, sink)
+                    tasks.create_task(rebuilding.run(stopping), name="rebuilding")
     except* Exception as failed:
         # One way out: what ended the first sink ends the process, the others having wound up.
         raise failed.exceptions[0] from None
@@ -86,6 +91,17 @@ async def serve(settings: Settings, stopping: asyncio.Event, prometheus: Collect
         await store.close()
         if registry is not None:
             registry.close()
+
+
+def _rebuilding(settings: Settings, metrics: SinkMetrics, requests: Sink) -> AutomaticRebuild:
+    """One of all sinks does it: who has the first partition."""
+    return AutomaticRebuild(
+        lambda: connect(settings.clickhouse),
+        lambda client: History(client, settings.windows.timezone, settings.retention.events_days),
+        metrics,
+        settings.sink,
+        responsible=lambda: requests.holds(0),
+    )
 
 
 def writers(

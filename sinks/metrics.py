@@ -96,3 +96,30 @@ class SinkMetrics:
             ["topic"],
             registry=registry,
         )
+        self.rebuilt = Counter(
+            "chatgauge_sink_rebuilt_minutes",
+            "Past minutes whose figures were rebuilt from the raw events.",
+            registry=registry,
+        )
+        self.rebuild_waiting = Gauge(
+            "chatgauge_sink_rebuild_waiting_minutes",
+            "Past minutes with late, imported or repeated events, to be rebuilt.",
+            registry=registry,
+        )
+        self.rebuild_not_whole = Gauge(
+            "chatgauge_sink_rebuild_not_whole_minutes",
+            "Those that can't be, their raw events being expired or missing.",
+            ["reason"],
+            registry=registry,
+        )
+        self.rebuild_seconds = Histogram(
+            "chatgauge_sink_rebuild_seconds",
+            "Duration of a round of rebuilding.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.rebuild_failures = Counter(
+            "chatgauge_sink_rebuild_failures",
+            "Rounds of rebuilding that failed, and are repeated.",
+            registry=registry,
+        )

@@ -115,6 +115,10 @@ class Sink:
             await asyncio.gather(*aides, return_exceptions=True)
             await self._leave()
 
+    def holds(self, partition: int) -> bool:
+        """Whether this sink reads the partition now. For any thread."""
+        return any(tenure.partition == partition for tenure in self._consumer.held)
+
     async def _started(self) -> bool:
         """Waits for Kafka. False when told to stop before it answers."""
         while not self._stopping.is_set():

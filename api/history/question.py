@@ -92,11 +92,6 @@ class Question:
         """The figures' unit."""
         return UNITS[self.kind][self.aggregation]
 
-    @property
-    def pane(self) -> str:
-        """Which panes it is answered from: days where the grouping has them."""
-        return "1d" if self.step is Step.DAY and self.grouping.name in ("space", "user") else "1m"
-
     def steps(self) -> list[tuple[Micros, Micros]]:
         """(start, end) of each step. A day may have 23 or 25 hours."""
         bounds = [self.start]

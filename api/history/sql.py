@@ -25,12 +25,11 @@ def overall(question: Question) -> Query:
         SELECT w.key1 AS k1, w.key2 AS k2, {_value(question)} AS value,
             sum(w.requests) AS in_group, sum(w.unpriced) AS not_priced,
             count() OVER () AS groups, sum(in_group) OVER () AS in_all
-        FROM windows AS w FINAL
+        FROM window_rows AS w
         WHERE {_where(question)}
         GROUP BY k1, k2
         ORDER BY in_group DESC, k1, k2
-        LIMIT {{limit:UInt32}}
-        {_SETTINGS}"""  # noqa: S608 - see above
+        LIMIT {{limit:UInt32}}"""  # noqa: S608 - see above
     return Query(text, {**_parameters(question), "limit": question.limit})
 
 
@@ -38,11 +37,10 @@ def series(question: Question, groups: list[tuple[str, str]]) -> Query:
     """One row per step and group that has data: key1, key2, the step (index, or day), value."""
     text = f"""
         SELECT w.key1 AS k1, w.key2 AS k2, {_bucket(question)} AS bucket, {_value(question)} AS value
-        FROM windows AS w FINAL
+        FROM window_rows AS w
         WHERE {_where(question)} AND has(arrayZip({{keys1:Array(String)}}, {{keys2:Array(String)}}), (k1, k2))
         GROUP BY k1, k2, bucket
-        ORDER BY k1, k2, bucket
-        {_SETTINGS}"""  # noqa: S608 - see above
+        ORDER BY k1, k2, bucket"""  # noqa: S608 - see above
     chosen = {"keys1": [k1 for k1, _ in groups], "keys2": [k2 for _, k2 in groups]}
     return Query(text, {**_parameters(question), **chosen})
 
@@ -53,18 +51,14 @@ def coverage(question: Question) -> Query:
         SELECT uniqExact(w.pane_start),
             toUnixTimestamp(min(w.pane_start)), toUnixTimestamp(max(w.pane_start)),
             uniqExactIf(w.pane_start, NOT w.closed), toUnixTimestamp(max(w.written_at))
-        FROM windows AS w FINAL
-        WHERE {_where(question)}
-        {_SETTINGS}"""  # noqa: S608 - see above
+        FROM window_rows AS w
+        WHERE {_where(question)}"""  # noqa: S608 - see above
     return Query(text, _parameters(question))
-
-
-_SETTINGS: Final = "SETTINGS do_not_merge_across_partitions_select_final = 1"
 
 
 def _where(question: Question) -> str:
     conditions = [
-        "w.pane = {pane:String}",
+        "w.pane = '1m'",
         "w.grouping = {grouping:String}",
         "w.pane_start >= toDateTime({start:Int64}, 'UTC')",
         "w.pane_start < toDateTime({end:Int64}, 'UTC')",
@@ -76,7 +70,6 @@ def _where(question: Question) -> str:
 
 def _parameters(question: Question) -> dict[str, Any]:
     return {
-        "pane": question.pane,
         "grouping": question.grouping.name,
         "start": question.start // 1_000_000,
         "end": question.end // 1_000_000,

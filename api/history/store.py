@@ -59,7 +59,7 @@ class History:
 
     async def ping(self) -> None:
         """Raises UnavailableError unless ClickHouse answers and the table of windows is there."""
-        await self._rows(sql.Query("SELECT 1 FROM windows LIMIT 1", {}))
+        await self._rows(sql.Query("SELECT 1 FROM window_rows LIMIT 1", {}))
 
     async def _rows(self, query: sql.Query) -> list[tuple[Any, ...]]:
         try:

@@ -1,6 +1,7 @@
--- Raw history. A row is known by where it lies in Kafka, so that writing it twice leaves one.
--- Parts are cut by day of arrival, not of occurrence: an insert then lies in one part and is
--- stored whole or not at all, and an old trace brought in today is kept as long as today's events.
+-- Raw history. A row is known by what it is, when it occurred and its event_id, so that an event
+-- leaves one row however often it was sent, or written. Parts are cut by day of arrival, not of
+-- occurrence: an insert then lies in one part and is stored whole or not at all, and an old trace
+-- brought in today is kept as long as today's events. `reached` says how far each partition has come.
 
 CREATE TABLE IF NOT EXISTS events
 (
@@ -35,13 +36,15 @@ CREATE TABLE IF NOT EXISTS events
     `model_us` Nullable(Int64) COMMENT 'Of that, the share of the model, in microseconds.' CODEC(T64, ZSTD(1)),
     `first_token_us` Nullable(Int64) COMMENT 'From request to first token, in microseconds.' CODEC(T64, ZSTD(1)),
     `attributes` Array(String) COMMENT 'Allow-listed key=value pairs.' CODEC(ZSTD(1)),
-    INDEX by_time occurred_at TYPE minmax GRANULARITY 1,
+    INDEX by_offset _offset TYPE minmax GRANULARITY 4,
     INDEX by_user user_id TYPE bloom_filter GRANULARITY 4,
     INDEX by_request request_id TYPE bloom_filter GRANULARITY 4,
-    INDEX by_trace trace_id TYPE bloom_filter GRANULARITY 4
+    INDEX by_trace trace_id TYPE bloom_filter GRANULARITY 4,
+    PROJECTION reached (SELECT _partition, max(_offset) GROUP BY _partition)
 )
-ENGINE = ReplacingMergeTree
+ENGINE = ReplacingMergeTree(arrived_at)
 PARTITION BY toYYYYMMDD(arrived_at)
-ORDER BY (_partition, _offset)
-SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1
-COMMENT 'Every RequestEvent of chat.requests, as it came. Read it with FINAL for exact figures.';
+PRIMARY KEY occurred_at
+ORDER BY (occurred_at, event_id)
+SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1, deduplicate_merge_projection_mode = 'rebuild'
+COMMENT 'Every RequestEvent of chat.requests, as it came. Read it with FINAL: one that came twice is one.';

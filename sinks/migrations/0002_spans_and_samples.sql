@@ -22,15 +22,17 @@ CREATE TABLE IF NOT EXISTS spans
     `duration_us` Nullable(Int64) COMMENT 'On the end of a span: how long it took, in microseconds.' CODEC(T64, ZSTD(1)),
     `error_type` LowCardinality(Nullable(String)) COMMENT 'On the end of a span: NULL when it went well; otherwise its kind of failure.',
     `attributes` Array(String) COMMENT 'Allow-listed key=value pairs.' CODEC(ZSTD(1)),
-    INDEX by_time occurred_at TYPE minmax GRANULARITY 1,
+    INDEX by_offset _offset TYPE minmax GRANULARITY 4,
     INDEX by_trace trace_id TYPE bloom_filter GRANULARITY 4,
-    INDEX by_request request_id TYPE bloom_filter GRANULARITY 4
+    INDEX by_request request_id TYPE bloom_filter GRANULARITY 4,
+    PROJECTION reached (SELECT _partition, max(_offset) GROUP BY _partition)
 )
-ENGINE = ReplacingMergeTree
+ENGINE = ReplacingMergeTree(arrived_at)
 PARTITION BY toYYYYMMDD(arrived_at)
-ORDER BY (_partition, _offset)
-SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1
-COMMENT 'Every SpanEvent of chat.spans, as it came. Read it with FINAL for exact figures.';
+PRIMARY KEY occurred_at
+ORDER BY (occurred_at, event_id)
+SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1, deduplicate_merge_projection_mode = 'rebuild'
+COMMENT 'Every SpanEvent of chat.spans, as it came. Read it with FINAL: one that came twice is one.';
 
 CREATE TABLE IF NOT EXISTS samples
 (
@@ -46,11 +48,13 @@ CREATE TABLE IF NOT EXISTS samples
     `value` Float64 COMMENT 'The figure; for a state, its number.' CODEC(Gorilla, ZSTD(1)),
     `state` LowCardinality(Nullable(String)) COMMENT 'The name of the state, where it has one.',
     `attributes` Array(String) COMMENT 'Allow-listed key=value pairs.' CODEC(ZSTD(1)),
-    INDEX by_time occurred_at TYPE minmax GRANULARITY 1,
-    INDEX by_name name TYPE set(100) GRANULARITY 1
+    INDEX by_offset _offset TYPE minmax GRANULARITY 4,
+    INDEX by_name name TYPE set(100) GRANULARITY 1,
+    PROJECTION reached (SELECT _partition, max(_offset) GROUP BY _partition)
 )
-ENGINE = ReplacingMergeTree
+ENGINE = ReplacingMergeTree(arrived_at)
 PARTITION BY toYYYYMMDD(arrived_at)
-ORDER BY (_partition, _offset)
-SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1
-COMMENT 'Every Sample of chat.samples, as it came. Read it with FINAL for exact figures.';
+PRIMARY KEY occurred_at
+ORDER BY (occurred_at, event_id)
+SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1, deduplicate_merge_projection_mode = 'rebuild'
+COMMENT 'Every Sample of chat.samples, as it came. Read it with FINAL: one that came twice is one.';

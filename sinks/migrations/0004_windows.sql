@@ -1,17 +1,19 @@
 -- A row of a block of chat.windows or chat.usage. The newest of the same identity replaces the
 -- ones before; the figures of the identities (source partitions, live and imported, since) add up.
+-- Minutes that were rebuilt from the raw events have further rows, of partition -1, which stand for
+-- all the others of the minute: the view window_rows says which rows count.
 
 CREATE TABLE IF NOT EXISTS windows
 (
-    `pane` LowCardinality(String) COMMENT 'Length of the pane: 1s, 1m or 1d.',
+    `pane` LowCardinality(String) COMMENT 'Length of the pane: 1s or 1m.',
     `grouping` LowCardinality(String) COMMENT 'total, service, model, space, workflow, error or user.',
     `pane_start` DateTime('UTC') COMMENT 'Start of the pane.' CODEC(Delta, ZSTD(1)),
     `key1` String COMMENT 'First key of the grouping: service, provider, space_id, workflow, error_type or user_id; empty for total.' CODEC(ZSTD(1)),
     `key2` String COMMENT 'Second key of the grouping: model or workflow_version; else empty.' CODEC(ZSTD(1)),
-    `partition` Int32 COMMENT 'Source partition, of chat.requests.',
+    `partition` Int32 COMMENT 'Source partition, of chat.requests; -1: rebuilt from the raw events of all.',
     `imported` Bool COMMENT 'Counts imported events; live ones have rows of their own.',
     `bucket` Int32 COMMENT 'Which part of the keys of the grouping, by hash.',
-    `since` Int64 COMMENT 'Offset of the first event counted. A block born after its predecessor was expired has a later one, and adds to it.' CODEC(ZSTD(1)),
+    `since` Int64 COMMENT 'Offset of the first event counted. A block born after its predecessor was expired has a later one, and adds to it. Of a rebuilt minute: the generation.' CODEC(ZSTD(1)),
     `offset` Int64 COMMENT 'Every event of the source partition up to and including this offset is counted.' CODEC(ZSTD(1)),
     `revision` Int32 COMMENT 'How often the block was corrected after its pane had closed.',
     `version` UInt64 COMMENT 'Orders the states of a block: offset, then revision, then open before closed.' CODEC(ZSTD(1)),
@@ -53,4 +55,4 @@ ENGINE = ReplacingMergeTree(version)
 PARTITION BY (pane, toYYYYMM(pane_start))
 ORDER BY (pane, grouping, pane_start, key1, key2, partition, imported, bucket, since)
 SETTINGS non_replicated_deduplication_window = 1000
-COMMENT 'Windowed figures per source partition. Read it with FINAL, and add up; the views do both.';
+COMMENT 'Windowed figures per source partition. Read window_rows instead, and add up; the other views do.';

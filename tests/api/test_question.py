@@ -49,11 +49,6 @@ def test_days_begin_at_midnight_of_the_zone_and_may_have_23_hours() -> None:
     assert [(end - begin) // HOUR for begin, end in asked.steps()] == [24, 23, 24]
 
 
-@pytest.mark.parametrize(("grouping", "pane"), [("space", "1d"), ("user", "1d"), ("service", "1m")])
-def test_days_are_answered_from_day_panes_where_there_are_any(grouping: str, pane: str) -> None:
-    assert question(grouping=grouping, step=Step.DAY).pane == pane
-
-
 @pytest.mark.parametrize("kind", list(Kind))
 def test_each_kind_has_its_aggregations_and_refuses_others(kind: Kind) -> None:
     for aggregation in Aggregation:

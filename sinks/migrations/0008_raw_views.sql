@@ -1,5 +1,5 @@
 -- The same figures straight from the raw events: slower, exact to the event, and independent of
--- the windows.
+-- the windows. The copies of an event may lie in parts of different days: FINAL merges across them.
 
 CREATE OR REPLACE VIEW requests
 (
@@ -49,7 +49,7 @@ AS SELECT
     first_token_us / 1000 AS first_token_ms
 FROM events FINAL
 WHERE phase = 'finished'
-SETTINGS do_not_merge_across_partitions_select_final = 1
+SETTINGS do_not_merge_across_partitions_select_final = 0
 COMMENT 'One row per finished request, in milliseconds and USD.';
 
 CREATE OR REPLACE VIEW raw_requests_per_minute
@@ -80,7 +80,7 @@ AS SELECT
 FROM events AS e FINAL
 WHERE phase = 'finished'
 GROUP BY minute, service
-SETTINGS do_not_merge_across_partitions_select_final = 1
+SETTINGS do_not_merge_across_partitions_select_final = 0
 COMMENT 'As requests_per_minute, from the raw events.';
 
 CREATE OR REPLACE VIEW raw_latency_per_minute
@@ -110,5 +110,5 @@ FROM events AS e FINAL
 ARRAY JOIN [('total', total_us), ('context', context_us), ('model', model_us), ('first_token', first_token_us)] AS figure
 WHERE phase = 'finished' AND isNotNull(figure.2)
 GROUP BY minute, service, measure
-SETTINGS do_not_merge_across_partitions_select_final = 1
+SETTINGS do_not_merge_across_partitions_select_final = 0
 COMMENT 'As latency_per_minute, from the raw events, with exact quantiles.';

@@ -3,7 +3,7 @@
 
 CREATE OR REPLACE VIEW window_latency
 (
-    `pane` LowCardinality(String) COMMENT 'Length of the pane: 1s, 1m or 1d.',
+    `pane` LowCardinality(String) COMMENT 'Length of the pane: 1s or 1m.',
     `grouping` LowCardinality(String) COMMENT 'total, service, model, space, workflow, error or user.',
     `pane_start` DateTime('UTC') COMMENT 'Start of the pane.',
     `day` Date COMMENT 'The day that the pane begins on, in the configured time zone.',
@@ -40,10 +40,9 @@ FROM
             quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(model_us_sketch)) AS model,
         tuple(sum(first_token_us_count), sum(first_token_us_sum), min(first_token_us_min), max(first_token_us_max),
             quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(first_token_us_sketch)) AS first_token
-    FROM windows FINAL
+    FROM window_rows
     WHERE grouping != 'user'
     GROUP BY pane, grouping, pane_start, day, key1, key2
-    SETTINGS do_not_merge_across_partitions_select_final = 1
 )
 ARRAY JOIN ['total', 'context', 'model', 'first_token'] AS measure, [total, context, model, first_token] AS figures
 WHERE figures.1 > 0

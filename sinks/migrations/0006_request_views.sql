@@ -3,7 +3,7 @@
 
 CREATE OR REPLACE VIEW window_sums
 (
-    `pane` LowCardinality(String) COMMENT 'Length of the pane: 1s, 1m or 1d.',
+    `pane` LowCardinality(String) COMMENT 'Length of the pane: 1s or 1m.',
     `grouping` LowCardinality(String) COMMENT 'total, service, model, space, workflow, error or user.',
     `pane_start` DateTime('UTC') COMMENT 'Start of the pane.',
     `day` Date COMMENT 'The day that the pane begins on, in the configured time zone.',
@@ -30,9 +30,8 @@ AS SELECT
     sum(w.reasoning_tokens) AS reasoning_tokens,
     if(sum(w.cost_nano_usd) = 0 AND sum(w.unpriced) > 0, NULL, sum(w.cost_nano_usd) / 1e9) AS cost_usd,
     sum(w.unpriced) AS unpriced
-FROM windows AS w FINAL
+FROM window_rows AS w
 GROUP BY pane, grouping, pane_start, day, key1, key2
-SETTINGS do_not_merge_across_partitions_select_final = 1
 COMMENT 'Counts, tokens and cost of every pane and group, all partitions added up.';
 
 CREATE OR REPLACE VIEW requests_total_per_minute
@@ -189,11 +188,19 @@ CREATE OR REPLACE VIEW tokens_by_space
     `unpriced` Int64 COMMENT 'Requests that could not be priced, and are not in cost_usd.'
 )
 AS SELECT
-    day, key1 AS space_id, requests, errors,
-    prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens,
-    prompt_tokens + completion_tokens AS total_tokens, cost_usd, unpriced
-FROM window_sums
-WHERE pane = '1d' AND grouping = 'space'
+    day, key1 AS space_id,
+    sum(w.requests) AS requests,
+    sum(w.errors) AS errors,
+    sum(w.prompt_tokens) AS prompt_tokens,
+    sum(w.cached_tokens) AS cached_tokens,
+    sum(w.completion_tokens) AS completion_tokens,
+    sum(w.reasoning_tokens) AS reasoning_tokens,
+    sum(w.prompt_tokens) + sum(w.completion_tokens) AS total_tokens,
+    if(sum(w.cost_nano_usd) = 0 AND sum(w.unpriced) > 0, NULL, sum(w.cost_nano_usd) / 1e9) AS cost_usd,
+    sum(w.unpriced) AS unpriced
+FROM window_rows AS w
+WHERE pane = '1m' AND grouping = 'space'
+GROUP BY day, space_id
 COMMENT 'Tokens and cost per day and space.';
 
 CREATE OR REPLACE VIEW tokens_by_user
@@ -211,11 +218,19 @@ CREATE OR REPLACE VIEW tokens_by_user
     `unpriced` Int64 COMMENT 'Requests that could not be priced, and are not in cost_usd.'
 )
 AS SELECT
-    day, key1 AS user_id, requests, errors,
-    prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens,
-    prompt_tokens + completion_tokens AS total_tokens, cost_usd, unpriced
-FROM window_sums
-WHERE pane = '1d' AND grouping = 'user'
+    day, key1 AS user_id,
+    sum(w.requests) AS requests,
+    sum(w.errors) AS errors,
+    sum(w.prompt_tokens) AS prompt_tokens,
+    sum(w.cached_tokens) AS cached_tokens,
+    sum(w.completion_tokens) AS completion_tokens,
+    sum(w.reasoning_tokens) AS reasoning_tokens,
+    sum(w.prompt_tokens) + sum(w.completion_tokens) AS total_tokens,
+    if(sum(w.cost_nano_usd) = 0 AND sum(w.unpriced) > 0, NULL, sum(w.cost_nano_usd) / 1e9) AS cost_usd,
+    sum(w.unpriced) AS unpriced
+FROM window_rows AS w
+WHERE pane = '1m' AND grouping = 'user'
+GROUP BY day, user_id
 COMMENT 'Tokens and cost per day and user.';
 
 CREATE OR REPLACE VIEW cost_by_day
@@ -234,8 +249,7 @@ AS SELECT
     sum(w.prompt_tokens) + sum(w.completion_tokens) AS total_tokens,
     if(sum(w.cost_nano_usd) = 0 AND sum(w.unpriced) > 0, NULL, sum(w.cost_nano_usd) / 1e9) AS cost_usd,
     sum(w.unpriced) AS unpriced
-FROM windows AS w FINAL
+FROM window_rows AS w
 WHERE pane = '1m' AND grouping = 'model'
 GROUP BY day, provider, model
-SETTINGS do_not_merge_across_partitions_select_final = 1
 COMMENT 'Cost per day, provider and model.';
