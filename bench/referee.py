@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,12 +38,19 @@ class Lane:
         return work.requests_in(self.truth)
 
 
-def run(entrant: Entrant, lane: Lane, scratch: Path, interpreter: Path | None = None) -> Result:
-    """One run of `entrant`. Raises DisqualifiedError."""
+def run(
+    entrant: Entrant,
+    lane: Lane,
+    scratch: Path,
+    interpreter: Path | None = None,
+    under: Sequence[str] = (),
+) -> Result:
+    """One run of `entrant`, under a command that runs it where one is given. Raises DisqualifiedError."""
     name = uuid.uuid4().hex[:8]
     home = scratch / f"{entrant.name}-{name}"
     home.mkdir(parents=True)
     command = [
+        *under,
         *(str(interpreter or sys.executable), "-m", f"bench.contenders.{entrant.name}"),
         *("--bootstrap", lane.bootstrap, "--topic", lane.topic),
         *("--partitions", str(lane.partitions), "--events", str(lane.events)),

@@ -1,6 +1,5 @@
 """What a run came to: a table for people, JSON for everybody else."""
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.contenders.race import Result
-from bench.entrants import Entrant
+from bench.entrants import ENTRANTS, Entrant
+from bench.sections import section, table
 
 _LEGEND = (
     "Per second: median of the runs; CPU and memory (peak): of the process itself; "
@@ -51,55 +51,75 @@ class Row:
         }
 
 
+_HEADINGS = {
+    "workers": "One worker and two",
+    "cardinality": "Users and spaces",
+    "restart": "Restart with a day of state",
+    "latency": "From an event to its figures",
+    "changelog": "Changelog",
+    "cpu": "What a live system uses",
+    "profile": "Where the time goes",
+    "soak": "Memory under steady load",
+}
 HEADINGS = ("", "events", "per second", "least to most", "rollup is", "CPU an event", "memory", "windows")
 
 
-def lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The table's lines, as `HEADINGS` has them."""
-    ours = next((row for row in rows if row.entrant.name == "rollup"), None)
+def lines(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The race's lines, as `HEADINGS` has them, from its figures."""
+    ours = found.get("rollup")
     told = []
-    for row in rows:
-        figures = row.figures()
-        compared = ours is not None and row.entrant.equal_work and row is not ours
+    for entrant in ENTRANTS:
+        if entrant.name not in found:
+            continue
+        own = found[entrant.name]
+        rate = own[entrant.unit]
+        compared = ours is not None and entrant.equal_work and own is not ours
         told.append(
             (
-                row.entrant.about,
-                f"{figures['events']:,}",
-                f"{row.rate:,.0f}",
-                f"{figures['min']:,} to {figures['max']:,}",
-                f"{ours.rate / row.rate:.1f} ×" if ours is not None and compared else "",
-                f"{figures['cpu_us_per_event']:.1f} µs",
-                f"{figures['rss_mb']:.0f} MB",
-                "equal" if row.entrant.windows else "",
+                entrant.about,
+                f"{own['events']:,}",
+                f"{rate:,.0f}",
+                f"{own['min']:,} to {own['max']:,}",
+                f"{ours['events_per_s'] / rate:.1f} ×" if ours is not None and compared else "",
+                f"{own['cpu_us_per_event']:.1f} µs",
+                f"{own['rss_mb']:.0f} MB",
+                "equal" if entrant.windows else "",
             )
         )
     return told
 
 
-def title(machine: Mapping[str, Any], load: Mapping[str, Any]) -> str:
-    """What was run, and where."""
+def title(found: Mapping[str, Any]) -> str:
+    """What was raced over, and where."""
+    load, machine = found["load"], found["machine"]
     return (
         f"{load['events']:,} events of {load['value_bytes']:.0f} bytes in {load['partitions']} partitions, "
         f"{machine['cores']} cores ({machine['cpu']}) shared with the broker, {machine['date'][:10]}"
     )
 
 
-def show(rows: Sequence[Row], machine: Mapping[str, Any], load: Mapping[str, Any]) -> None:
-    """The table, on standard output."""
-    table = Table(title=title(machine, load), caption=_LEGEND)
+def show(found: Mapping[str, Any]) -> None:
+    """The race's table, on standard output."""
+    shown = Table(title=title(found), caption=_LEGEND)
     for heading in HEADINGS:
-        table.add_column(heading, justify="right" if heading else "left")
-    for line in lines(rows):
-        table.add_row(*line)
-    Console(width=150).print(table)
+        shown.add_column(heading, justify="right" if heading else "left")
+    for line in lines(found):
+        shown.add_row(*line)
+    Console(width=150).print(shown)
 
 
-def write(rows: Sequence[Row], machine: Mapping[str, Any], load: Mapping[str, Any], file: Path) -> None:
-    """One object a contender, the load and the machine, as JSON; and the table beside it, as Markdown."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figures: dict[str, Any] = {row.entrant.name: row.figures() for row in rows}
-    figures |= {"load": dict(load), "machine": dict(machine)}
-    file.write_text(json.dumps(figures, indent=2) + "\n")
-    ruler = ("---", *("---:" for _ in HEADINGS[1:]))
-    table = "\n".join(f"| {' | '.join(line)} |" for line in (HEADINGS, ruler, *lines(rows)))
-    file.with_suffix(".md").write_text(f"{title(machine, load)}.\n\n{table}\n\n{_LEGEND}.\n")
+def write(found: Mapping[str, Any], file: Path) -> None:
+    """Everything that was measured, as Markdown, with its pictures beside it."""
+    parts = []
+    if "machine" in found:
+        parts.append(f"{title(found)}.\n\n{table(HEADINGS, lines(found))}\n\n{_LEGEND}.")
+    for name, heading in _HEADINGS.items():
+        if name in found:
+            picture = f"\n\n![{heading}]({name}.svg)" if name != "cpu" else ""
+            parts.append(f"## {heading}\n\n{section(name, found)}{picture}")
+    file.write_text("\n\n".join(parts) + "\n")
+
+
+def figures(rows: Sequence[Row], machine: Mapping[str, Any], load: Mapping[str, Any]) -> dict[str, Any]:
+    """One object a contender, the load and the machine."""
+    return {row.entrant.name: row.figures() for row in rows} | {"load": dict(load), "machine": dict(machine)}

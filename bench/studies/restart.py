@@ -49,17 +49,18 @@ def run(home: Path, day: days.Day) -> dict[str, Any]:
             "minutes": days.MINUTES,
         }
         for kind in ("rollup", "usage"):
-            first = _until_acknowledged(running, kind, fresh=False)
+            first, _ = _until_acknowledged(running, kind, fresh=False)
             running.stop(kind)
-            stopped = _until_acknowledged(running, kind)
+            stopped, used = _until_acknowledged(running, kind)
             rss = running.rss_mb()[kind]
             running.stop(kind, hard=True)
-            killed = _until_acknowledged(running, kind)
+            killed, _ = _until_acknowledged(running, kind)
             running.stop(kind)
             found[kind] = {
                 "blocks": written[kind].blocks,
                 "state_mb": round(written[kind].mb, 1),
                 "seconds": round(stopped, 2),
+                "cpu_seconds": round(used, 2),
                 "after_kill_seconds": round(killed, 2),
                 "first_start_seconds": round(first, 2),
                 "rss_mb": round(rss, 1),
@@ -71,8 +72,8 @@ def run(home: Path, day: days.Day) -> dict[str, Any]:
     return found
 
 
-def _until_acknowledged(running: Stack, kind: str, *, fresh: bool = True) -> float:
-    """Start the worker; seconds until it has committed something in every partition."""
+def _until_acknowledged(running: Stack, kind: str, *, fresh: bool = True) -> tuple[float, float]:
+    """Start the worker; seconds until it has committed in every partition, and those of CPU that it used."""
     if fresh:
         few = Load(
             FRESH, datetime.now(UTC), PARTITIONS, seed=time.monotonic_ns() % 60_000, span=timedelta(seconds=2)
@@ -82,7 +83,7 @@ def _until_acknowledged(running: Stack, kind: str, *, fresh: bool = True) -> flo
     began = time.monotonic()
     running.start_worker(kind)
     asyncio.run(_moved(running, kind, before))
-    return time.monotonic() - began
+    return time.monotonic() - began, running.cpu_seconds()[kind]
 
 
 async def _moved(running: Stack, kind: str, before: dict[int, int]) -> None:
