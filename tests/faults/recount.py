@@ -1,20 +1,15 @@
-"""What must have come of everything on the topics, and where a running product says otherwise.
+"""Where a running product says otherwise than what must have come of everything on the topics."""
 
-The expectation is computed from chat.requests alone, record by record, in plain Python
-(`tests.end_to_end.recomputation`), twice: as the streams count, and once for each identity, as history
-and minutes that were rebuilt from it do.
-"""
-
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from tests.end_to_end.log import Log, Record
 from tests.end_to_end.published import figures_of, key_of, records_of
 from tests.end_to_end.recomputation import (
+    DAY,
     HOUR,
     KEPT,
     KEYS,
@@ -23,18 +18,26 @@ from tests.end_to_end.recomputation import (
     MINUTE,
     SECOND,
     SUMS,
-    Counting,
     Figures,
     Group,
     Identity,
     Latency,
     Place,
-    add,
     differences,
-    micros,
-    read,
 )
-from tests.faults.prices import price_of
+from tests.faults.expectation import FIELDS, Expected, Letter, recount
+
+__all__ = [
+    "Expected",
+    "Tally",
+    "compare_blocks",
+    "compare_history",
+    "compare_published",
+    "not_rebuilt",
+    "rebuilt",
+    "recount",
+    "tally",
+]
 
 Query = Callable[[str], Iterable[Sequence[Any]]]
 """Rows of ClickHouse, in its database."""
@@ -42,90 +45,11 @@ Query = Callable[[str], Iterable[Sequence[Any]]]
 Published = tuple[Record, dict[str, Any] | None]
 """A record of chat.windows or chat.usage and its block; None for a tombstone."""
 
-FIELDS = ("phase", "user_id", "service", "prompt_tokens", "completion_tokens", "total_us")
-"""Of an event, beside its price: enough to tell that it is the one that was sent."""
-REBUILT = -1
-"""The partition of rows that were rebuilt from raw history."""
-LATE = 5 * MINUTE
-"""After its time: a minute that something reaches so late is rebuilt."""
 QUANTILES = (0.5, 0.95, 0.99)
 
 _GAMMA = 1.01 / 0.99
 _CLOCKS = 5 * MINUTE
 _IMPORTED_KEPT = HOUR
-
-
-class Letter(NamedTuple):
-    """A record that can't be read: why, and the SHA-256 of its key and value, in hex."""
-
-    reason: str
-    key: str
-    value: str
-
-
-@dataclass
-class Expected:
-    """What the records of chat.requests come to."""
-
-    streamed: dict[Group, Figures] = field(default_factory=dict)
-    """As the workers count: without what came too late, or again within the horizon."""
-    once: dict[Group, Figures] = field(default_factory=dict)
-    """Each identity once, however late, and wherever it came again."""
-    events: dict[Identity, tuple[Any, ...]] = field(default_factory=dict)
-    """Every event that can be read, starts of requests too: its `FIELDS` and its price."""
-    places: dict[Place, Identity] = field(default_factory=dict)
-    """Where they lie."""
-    refused: dict[Place, Letter] = field(default_factory=dict)
-    too_late: set[Place] = field(default_factory=set)
-    repeats: set[Place] = field(default_factory=set)
-    """Those within the horizon, which the windows don't count."""
-    marked: set[int] = field(default_factory=set)
-    """Minutes that the streams may not have right: with imported events, or some that came `LATE`."""
-
-
-class Recount:
-    """Takes the records of chat.requests, in the order of each partition."""
-
-    def __init__(self) -> None:
-        self.expected = Expected()
-        self._counting = Counting()
-        self._finished: set[Identity] = set()
-
-    def take(self, record: Record) -> None:
-        """The next one."""
-        expected = self.expected
-        place = (record.partition, record.offset)
-        event = read(record)
-        if isinstance(event, str):
-            expected.refused[place] = Letter(event, _digest(record.key), _digest(record.value))
-            return
-        occurred_at = micros(event["occurred_at"])
-        identity = (event["event_id"], occurred_at)
-        is_finished = event["phase"] == "finished"
-        price = price_of(event) if is_finished else None
-        expected.places[place] = identity
-        if identity not in expected.events:
-            expected.events[identity] = (*(event[name] for name in FIELDS), price)
-        if not is_finished:
-            return
-        if event["imported"] or record.timestamp_ms * 1_000 - occurred_at >= LATE:
-            expected.marked.add(occurred_at - occurred_at % MINUTE)
-        if identity not in self._finished:
-            self._finished.add(identity)
-            add(expected.once, event, price)
-        verdict = self._counting.count(record, event, price)
-        if verdict == "repeat":
-            expected.repeats.add(place)
-        elif verdict == "too_late":
-            expected.too_late.add(place)
-        expected.streamed = self._counting.figures
-
-
-def recount(bootstrap: str) -> Expected:
-    """From chat.requests as it lies there now."""
-    recounting = Recount()
-    Log(bootstrap).read("chat.requests", recounting.take)
-    return recounting.expected
 
 
 def compare_published(expected: Expected, bootstrap: str) -> list[str]:
@@ -195,12 +119,35 @@ def _expired_too_early(topic: str, tombstone: Record, before: Published | None) 
 
 
 def compare_history(expected: Expected, query: Query) -> list[str]:
-    """Where ClickHouse differs: raw events, windows (sketches by their quantiles), dead letters."""
+    """Where ClickHouse differs: raw events, windows (sketches by their quantiles), dead letters.
+
+    Days must be the sums of their minutes, days of UTC.
+    """
+    wanted, found = _windows(expected, query)
     return [
         *_labelled("events", _raw_differences(expected, query)),
-        *_labelled("windows", differences(*_windows(expected, query))),
+        *_labelled("windows", differences(wanted, found)),
+        *_labelled("days", _day_differences(wanted, query)),
         *_labelled("dead letters", _letter_differences(expected, query)),
     ]
+
+
+def _day_differences(minutes: Mapping[Group, Any], query: Query) -> list[str]:
+    """Requests and errors by day, as the views give them that people read."""
+    wanted: dict[tuple[str, int, str], list[int]] = {}
+    for group, (sums, _) in minutes.items():
+        if group.grouping in ("space", "user"):
+            day = wanted.setdefault((group.grouping, group.start // DAY, *group.key), [0, 0])
+            day[0] += sums[0]
+            day[1] += sums[1]
+    found: dict[tuple[str, int, str], list[int]] = {}
+    for grouping in ("space", "user"):
+        for day, key, requests, errors in query(
+            f"SELECT toInt32(day), {grouping}_id, sum(requests), sum(errors) "
+            f"FROM tokens_by_{grouping} GROUP BY ALL"
+        ):
+            found[grouping, day, key] = [requests, errors]
+    return differences(wanted, found)
 
 
 def _raw_differences(expected: Expected, query: Query) -> list[str]:
@@ -231,27 +178,31 @@ def _letter_differences(expected: Expected, query: Query) -> list[str]:
     return twice[:5] + differences(expected.refused, found)
 
 
-def rebuilt(query: Query) -> set[tuple[str, int]]:
-    """The panes that were rebuilt from raw history: their lengths and starts."""
-    rows = query(
-        f"SELECT DISTINCT pane, toUnixTimestamp(pane_start) FROM windows FINAL WHERE partition = {REBUILT}"
-    )
-    return {(pane, start * SECOND) for pane, start in rows}
+def rebuilt(query: Query) -> dict[int, int]:
+    """The minutes that were rebuilt from raw history, and of how many records."""
+    rows = query("SELECT toUnixTimestamp(minute), records FROM rebuilt_minutes FINAL")
+    return {minute * SECOND: records for minute, records in rows}
 
 
-def not_rebuilt(expected: Expected, query: Query) -> set[int]:
-    """Marked minutes that were not rebuilt (yet)."""
-    return {minute for minute in expected.marked if ("1m", minute) not in rebuilt(query)}
+def not_rebuilt(expected: Expected, query: Query, before: int | None = None) -> set[int]:
+    """Minutes (that start before `before`) whose figures aren't those of all that has come.
+
+    The marked ones that were never rebuilt, and those of which more has come since.
+    """
+    from_raw = rebuilt(query)
+    waiting = {minute for minute in expected.marked if minute not in from_raw}
+    waiting |= {minute for minute, records in from_raw.items() if expected.arrived[minute] != records}
+    return {minute for minute in waiting if before is None or minute < before}
 
 
 def _windows(expected: Expected, query: Query) -> tuple[dict[Group, Any], dict[Group, Any]]:
-    """What `windows` must hold, and what it holds. Of a rebuilt pane, the rebuilt rows alone count."""
+    """What must count in ClickHouse, and what does. Of rebuilt minutes that is each identity once."""
     from_raw = rebuilt(query)
     wanted = {
         group: _finalized(figures)
         for table, is_rebuilt in ((expected.streamed, False), (expected.once, True))
         for group, figures in table.items()
-        if ((group.pane, group.start) in from_raw) is is_rebuilt
+        if group.pane == "1m" and (group.start in from_raw) is is_rebuilt
     }
     sums = ", ".join(f"sum({name})" for name in SUMS)
     latencies = ", ".join(
@@ -260,16 +211,12 @@ def _windows(expected: Expected, query: Query) -> tuple[dict[Group, Any], dict[G
         for name in LATENCIES
     )
     rows = query(
-        f"SELECT pane, toUnixTimestamp(pane_start) AS start, grouping, key1, key2, "
-        f"partition = {REBUILT} AS from_raw, {sums}, {latencies} "
-        "FROM windows FINAL WHERE pane != '1s' "
-        "GROUP BY pane, start, grouping, key1, key2, from_raw"
+        f"SELECT toUnixTimestamp(pane_start), grouping, key1, key2, {sums}, {latencies} "
+        "FROM window_rows WHERE pane = '1m' GROUP BY pane_start, grouping, key1, key2"
     )
     found: dict[Group, Any] = {}
-    for pane, start, grouping, key1, key2, is_rebuilt, *figures in rows:
-        group = Group(pane, start * SECOND, grouping, (key1, key2)[: len(KEYS[grouping])])
-        if ((pane, group.start) in from_raw) is not bool(is_rebuilt):
-            continue
+    for start, grouping, key1, key2, *figures in rows:
+        group = Group("1m", start * SECOND, grouping, (key1, key2)[: len(KEYS[grouping])])
         fives = [figures[at : at + 5] for at in range(len(SUMS), len(figures), 5)]
         found[group] = (
             tuple(figures[: len(SUMS)]),
@@ -336,10 +283,6 @@ def tally(expected: Expected, query: Query, acknowledged: Mapping[Place, str] | 
     )
     result.hold(wanted, found)
     return result
-
-
-def _digest(value: bytes | None) -> str:
-    return hashlib.sha256(value or b"").hexdigest()
 
 
 def _labelled(where: str, said: list[str]) -> list[str]:

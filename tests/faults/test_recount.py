@@ -1,4 +1,4 @@
-"""The recount, by small logs whose outcome is known."""
+"""The comparisons: what is lost, doubled or otherwise than expected is told."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -21,14 +21,15 @@ from tests.end_to_end.recomputation import (
     Group,
     Record,
 )
-from tests.faults.mix import Mixer, encode
+from tests.faults.expectation import Recount
+from tests.faults.mix import Mixer
 from tests.faults.recount import (
     QUANTILES,
     Expected,
-    Recount,
     Tally,
     compare_blocks,
     compare_history,
+    not_rebuilt,
     quantile,
     tally,
 )
@@ -38,202 +39,18 @@ NOON = 1_770_206_400_000_000
 """2026-02-04 12:00, UTC."""
 
 
-def event(number: int = 0, at: int = NOON, **fields: Any) -> dict[str, Any]:
-    """A finished request."""
-    return {
-        "event_id": f"e-{number}",
-        "request_id": f"r-{number}",
-        "phase": "finished",
-        "occurred_at": at,
-        "service": "chat",
-        "provider": "openai",
-        "model": "gpt-4o",
-        **fields,
-    }
-
-
-class Topic:
-    """chat.requests, written by hand."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    def put(
-        self, what: dict[str, Any] | bytes | None, *, arrived: int | None = None, partition: int = 0
-    ) -> "Topic":
-        value = encode(what) if isinstance(what, dict) else what
-        if arrived is None:
-            arrived = what["occurred_at"] if isinstance(what, dict) else NOON
-        offset = sum(record.partition == partition for record in self.records)
-        self.records.append(Record(partition, offset, arrived // 1_000, b"key", value))
-        return self
-
-    def recount(self) -> Expected:
-        recounting = Recount()
-        for record in self.records:
-            recounting.take(record)
-        return recounting.expected
-
-
-def requests(table: dict[Group, Figures]) -> dict[int, int]:
-    """Of all services, by minutes after noon."""
-    return {
-        (group.start - NOON) // MINUTE: figures.sums[0]
-        for group, figures in table.items()
-        if (group.pane, group.grouping) == ("1m", "total")
-    }
-
-
-def test_a_repeat_counts_once() -> None:
-    expected = Topic().put(event()).put(event()).put(event(1)).put(event()).recount()
-
-    assert requests(expected.streamed) == requests(expected.once) == {0: 2}
-    assert expected.repeats == {(0, 1), (0, 3)}
-    assert len(expected.events) == 2
-
-
-def test_a_repeat_is_the_same_id_at_the_same_instant() -> None:
-    expected = Topic().put(event()).put(event(at=NOON + 1)).recount()
-
-    assert requests(expected.streamed) == requests(expected.once) == {0: 2}
-
-
-@pytest.mark.parametrize(
-    ("latest", "known"),
-    [(5 * MINUTE, True), (6 * MINUTE - 1, True), (6 * MINUTE, False), (HOUR, False)],
-)
-def test_repeats_are_known_for_five_minutes_by_the_minute(latest: int, known: bool) -> None:
-    topic = Topic().put(event()).put(event(1, NOON + latest)).put(event(), arrived=NOON + latest)
-    expected = topic.recount()
-
-    assert requests(expected.streamed)[0] == (1 if known else 2)
-    assert requests(expected.once)[0] == 1
-    assert bool(expected.repeats) is known
-
-
-def test_the_latest_is_that_of_the_requests_before_the_repeat() -> None:
-    """Its own arrival says nothing."""
-    expected = Topic().put(event()).put(event(), arrived=NOON + HOUR).recount()
-
-    assert requests(expected.streamed) == {0: 1}
-
-
-def test_a_clock_that_is_ahead_ends_no_horizon() -> None:
-    """An event of four minutes later that arrives now makes it no later than now."""
-    topic = Topic().put(event()).put(event(1, NOON + 4 * MINUTE), arrived=NOON)
-    topic.put(event(2, NOON + 5 * MINUTE), arrived=NOON + 2 * MINUTE).put(event(), arrived=NOON + 2 * MINUTE)
-    expected = topic.recount()
-
-    assert expected.repeats == {(0, 3)}
-
-
-def test_late_repeats_beyond_the_horizon_are_counted_by_the_streams_every_time() -> None:
-    topic = Topic().put(event(1, NOON + HOUR))
-    for _ in range(3):
-        topic.put(event(), arrived=NOON + HOUR)
-    expected = topic.recount()
-
-    assert requests(expected.streamed) == {0: 3, 60: 1}
-    assert requests(expected.once) == {0: 1, 60: 1}
-    assert expected.marked == {NOON}
-
-
-def test_other_partitions_know_nothing() -> None:
-    expected = Topic().put(event()).put(event(), partition=1).recount()
-
-    assert requests(expected.streamed) == {0: 2}
-    assert requests(expected.once) == {0: 1}
-    assert len(expected.places) == 2
-    assert len(expected.events) == 1
-
-
-def test_imported_requests_are_not_checked_and_not_remembered() -> None:
-    topic = Topic().put(event(imported=True)).put(event(imported=True)).put(event()).put(event())
-    expected = topic.recount()
-
-    assert requests(expected.streamed) == {0: 3}
-    assert requests(expected.once) == {0: 1}
-    assert expected.repeats == {(0, 3)}
-    assert expected.marked == {NOON}
-
-
-def test_imported_requests_move_no_horizon() -> None:
-    topic = Topic().put(event()).put(event(1, NOON + HOUR, imported=True)).put(event())
-
-    assert topic.recount().repeats == {(0, 2)}
-
-
-def test_starts_and_what_is_refused_are_no_first_sight_and_move_no_horizon() -> None:
-    topic = Topic().put(event(phase="started")).put(event(prompt_tokens=-1))
-    topic.put(event(1, NOON + HOUR, phase="started")).put(event(2, NOON + HOUR, model=""))
-    expected = topic.put(event(), arrived=NOON).put(event(), arrived=NOON).recount()
-
-    assert requests(expected.streamed) == {0: 1}
-    assert expected.repeats == {(0, 5)}
-    assert {letter.reason for letter in expected.refused.values()} == {"invalid"}
-
-
-def test_what_is_too_late_is_in_no_minute_of_the_streams_but_in_its_day_and_in_history() -> None:
-    topic = Topic().put(event(at=NOON + 2 * DAY)).put(event(1, space_id="s"), arrived=NOON + 2 * DAY)
-    expected = topic.recount()
-
-    assert requests(expected.streamed).keys() == {2 * 24 * 60}
-    assert expected.streamed[Group("1d", NOON - 12 * HOUR, "space", ("s",))].sums[0] == 1
-    assert requests(expected.once).keys() == {0, 2 * 24 * 60}
-    assert expected.too_late == {(0, 1)}
-    assert expected.marked == {NOON}
-
-
-def test_the_last_microsecond_that_is_not_too_late() -> None:
-    """A minute is kept 26 hours after its end; the watermark is ten seconds behind the latest."""
-    end = NOON + MINUTE + 26 * HOUR + 10 * SECOND
-    in_time = Topic().put(event(1, end - 1)).put(event(), arrived=end).recount()
-    too_late = Topic().put(event(1, end)).put(event(), arrived=end).recount()
-
-    assert (in_time.too_late, too_late.too_late) == (set(), {(0, 1)})
-
-
-def test_refused_is_what_arrives_five_minutes_before_it_occurs() -> None:
-    expected = Topic().put(event(at=NOON), arrived=NOON - 5 * MINUTE).recount()
-    refused = Topic().put(event(at=NOON + 1), arrived=NOON - 5 * MINUTE).recount()
-
-    assert not expected.refused
-    assert [letter.reason for letter in refused.refused.values()] == ["in_the_future"]
-
-
-def test_what_is_charged_listed_free_and_unknown() -> None:
-    topic = Topic().put(event(1, cost_nano_usd=7))
-    topic.put(event(2, prompt_tokens=1_000, cached_tokens=300, completion_tokens=100))
-    topic.put(event(3, error_type="timeout")).put(event(4, prompt_tokens=10))
-    topic.put(event(5, provider="house", prompt_tokens=10, completion_tokens=1))
-    expected = topic.recount()
-
-    figures = dict(zip(SUMS, expected.streamed[Group("1m", NOON, "total", ())].sums, strict=True))
-    listed = 700 * 2_500 + 300 * 1_250 + 100 * 10_000  # gpt-4o: 2.50, 1.25 and 10 USD per million
-    assert figures["cost_nano_usd"] == 7 + listed
-    assert (figures["unpriced"], figures["errors"], figures["requests"]) == (2, 1, 5)
-
-
-def test_a_minute_is_marked_by_what_arrives_five_minutes_after_it_occurred() -> None:
-    topic = Topic().put(event(1), arrived=NOON + 5 * MINUTE - 1_000)
-    assert topic.recount().marked == set()
-    assert topic.put(event(2), arrived=NOON + 5 * MINUTE).recount().marked == {NOON}
-
-
 class Ideal:
     """ClickHouse as it should be after `expected`, and what a fault makes of it."""
 
     def __init__(self, expected: Expected, rebuilt: Iterable[int] = ()) -> None:
-        self.expected = expected
-        self.rebuilt = set(rebuilt)
+        self.rebuilt = {minute: expected.arrived[minute] for minute in rebuilt}
         self.events = [(*identity, *values) for identity, values in expected.events.items()]
         self.letters = [(*place, *letter) for place, letter in expected.refused.items()]
         self.windows = [
-            *self._rows(expected.streamed, from_raw=False),
-            *self._rows(
-                {group: one for group, one in expected.once.items() if group.start in self.rebuilt},
-                from_raw=True,
-            ),
+            self._row(group, figures)
+            for table, is_rebuilt in ((expected.streamed, False), (expected.once, True))
+            for group, figures in table.items()
+            if group.pane == "1m" and (group.start in self.rebuilt) is is_rebuilt
         ]
 
     def __call__(self, sql: str) -> list[Sequence[Any]]:
@@ -241,28 +58,30 @@ class Ideal:
             return list(self.events)
         if "FROM dead_letters" in sql:
             return list(self.letters)
-        if "DISTINCT" in sql:
-            return [("1m", start // SECOND) for start in self.rebuilt]
-        return list(self.windows)
+        if "FROM rebuilt_minutes" in sql:
+            return [(minute // SECOND, records) for minute, records in self.rebuilt.items()]
+        if "FROM tokens_by_space" in sql:
+            return self._days("space")
+        return self._days("user") if "FROM tokens_by_user" in sql else list(self.windows)
+
+    def _days(self, grouping: str) -> list[Sequence[Any]]:
+        days: dict[tuple[int, str], list[int]] = {}
+        for start, kind, key, _, requests, errors, *_ in self.windows:
+            if kind == grouping:
+                day = days.setdefault((start * SECOND // DAY, key), [0, 0])
+                day[0] += requests
+                day[1] += errors
+        return [(*which, *figures) for which, figures in days.items()]
 
     @staticmethod
-    def _rows(table: dict[Group, Figures], *, from_raw: bool) -> Iterable[list[Any]]:
-        for group, figures in table.items():
-            key = (*group.key, "", "")[:2]
-            row: list[Any] = [
-                group.pane,
-                group.start // SECOND,
-                group.grouping,
-                *key,
-                from_raw,
-                *figures.sums,
-            ]
-            for name in LATENCIES:
-                had = figures.latencies.get(name)
-                quantiles = [quantile(had, q) if had else math.nan for q in QUANTILES]
-                row += (had.count, had.sum, had.min, had.max) if had else (0, 0, None, None)
-                row.append(quantiles)
-            yield row
+    def _row(group: Group, figures: Figures) -> list[Any]:
+        key = (*group.key, "", "")[:2]
+        row: list[Any] = [group.start // SECOND, group.grouping, *key, *figures.sums]
+        for name in LATENCIES:
+            had = figures.latencies.get(name)
+            row += (had.count, had.sum, had.min, had.max) if had else (0, 0, None, None)
+            row.append([quantile(had, q) if had else math.nan for q in QUANTILES])
+        return row
 
 
 @pytest.fixture(scope="module")
@@ -270,11 +89,11 @@ def expected() -> Expected:
     """A bit of everything."""
     now = NOON
     mixer = Mixer(5, clock=lambda: now, plain_first=50)
-    topic = Topic()
-    for number, message in enumerate(mixer.messages(2_000)):
-        now = NOON + number * SECOND // 10
-        topic.put(message.value, arrived=now, partition=number % 2)
-    return topic.recount()
+    recounting = Recount()
+    for offset, message in enumerate(mixer.messages(2_000)):
+        now = NOON + offset * SECOND // 10
+        recounting.take(Record(offset % 2, offset, now // 1_000, message.key, message.value))
+    return recounting.expected
 
 
 def test_an_ideal_history_differs_in_nothing(expected: Expected) -> None:
@@ -314,23 +133,56 @@ def test_a_record_without_its_dead_letter_and_one_with_another_reason(expected: 
 
 def test_a_request_too_many_in_a_minute_and_a_sketch_that_is_off(expected: Expected) -> None:
     ideal = Ideal(expected)
-    (total,) = [row for row in ideal.windows if row[:3] == ["1m", NOON // SECOND, "total"]]
-    total[6] += 1
-    total[10 + len(SUMS)] = [1.0, 1.0, 1.0]
+    (total,) = [row for row in ideal.windows if row[:2] == [NOON // SECOND, "total"]]
+    total[4] += 1
+    total[4 + len(SUMS) + 4] = [1.0, 1.0, 1.0]
 
     assert "windows: 0 missing, 0 surplus, 1 different" in compare_history(expected, ideal)
     assert tally(expected, ideal) == Tally(doubled=1)
 
 
-def test_of_a_rebuilt_minute_only_what_was_rebuilt_counts(expected: Expected) -> None:
-    """The streamed rows of it stay where they are; so it is wrong to have one request less in it."""
-    ideal = Ideal(expected, expected.marked)
-    minute = min(expected.marked)
-    (total,) = [row for row in ideal.windows if row[1:3] == [minute // SECOND, "total"] and row[5]]
-    total[6] -= 1
+def test_days_are_the_sums_of_their_minutes(expected: Expected) -> None:
+    ideal = Ideal(expected)
+    days = ideal._days
 
-    assert "windows: 0 missing, 0 surplus, 1 different" in compare_history(expected, ideal)
-    assert tally(expected, ideal) == Tally(lost=1)
+    ideal._days = lambda grouping: [*days(grouping)[1:]]  # type: ignore[method-assign]
+    assert "days: 2 missing, 0 surplus, 0 different" in compare_history(expected, ideal)
+
+
+def is_total(group: Group) -> bool:
+    return (group.pane, group.grouping) == ("1m", "total")
+
+
+def test_of_a_rebuilt_minute_each_identity_counts_once(expected: Expected) -> None:
+    """It was rebuilt, and yet it holds what the streams had of it."""
+    ideal = Ideal(expected, expected.marked)
+    streamed = Ideal(expected)
+    ideal.windows = streamed.windows
+    first, *_, last = (line for line in compare_history(expected, ideal) if line.startswith("windows: "))
+    off = tally(expected, ideal)
+
+    assert " different" in first
+    assert last != first
+    once, counted = (
+        sum(
+            figures.sums[0]
+            for group, figures in table.items()
+            if group.start in expected.marked and is_total(group)
+        )
+        for table in (expected.once, expected.streamed)
+    )
+    assert off.doubled > 0
+    assert off.doubled - off.lost == counted - once
+
+
+def test_minutes_wait_that_are_marked_or_of_which_more_has_come(expected: Expected) -> None:
+    stale = max(expected.marked)
+    ideal = Ideal(expected, expected.marked - {min(expected.marked)})
+    ideal.rebuilt[stale] -= 1
+
+    assert not_rebuilt(expected, Ideal(expected, expected.marked)) == set()
+    assert not_rebuilt(expected, ideal) == {min(expected.marked), stale}
+    assert not_rebuilt(expected, ideal, before=stale) == {min(expected.marked)}
 
 
 def test_what_was_acknowledged_must_be_on_the_topic(expected: Expected) -> None:
@@ -372,12 +224,8 @@ def block(requests: int, offset: int, *, start: int = NOON, **fields: Any) -> di
 
 @pytest.fixture
 def three() -> Expected:
-    """Three requests in the minute after noon; only the total of them is looked at."""
-    expected = Topic().put(event(1)).put(event(2)).put(event(3)).recount()
-    expected.streamed = {
-        group: figures for group, figures in expected.streamed.items() if group.grouping == "total"
-    }
-    return expected
+    """Three requests in the minute after noon, unpriced; only their total is looked at."""
+    return Expected({Group("1m", NOON, "total", ()): Figures([3, 0, 0, 0, 0, 0, 0, 0, 3])})
 
 
 def test_the_newest_block_is_the_one_of_the_highest_offset(three: Expected) -> None:
