@@ -79,6 +79,8 @@ class WorkerSettings(BaseSettings):
     """How often an open pane of a minute or a day is written at most; those of a second always are."""
     max_fetch: int = Field(60_000, ge=1)
     """Most records in one step."""
+    remember: int = Field(2_000_000, ge=0)
+    """Most ids of recent events that are remembered per partition, to tell repeats: 16 to 32 bytes each."""
     rollup_metrics_port: int = Field(9101, ge=0, le=65535)
     """Where the rollup worker serves its Prometheus metrics; 0 switches them off."""
     usage_metrics_port: int = Field(9102, ge=0, le=65535)

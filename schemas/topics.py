@@ -18,6 +18,8 @@ def _compacted() -> dict[str, str]:
         "cleanup.policy": "compact",
         "max.message.bytes": str(_LARGEST_BLOCK),
         "min.cleanable.dirty.ratio": "0.2",
+        # What a late writer has replaced must still be there when it is noticed.
+        "min.compaction.lag.ms": str(5 * _MINUTE_MS),
         "segment.bytes": str(64 * 1024 * 1024),
         "segment.ms": str(30 * _MINUTE_MS),
         "delete.retention.ms": str(30 * _MINUTE_MS),

@@ -7,6 +7,7 @@ acknowledgements.
 import logging
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -23,7 +24,7 @@ from streams.counting import Counting
 from streams.requests import RequestReader
 from streams.table import WindowTable
 from streams.transport import Batching, BatchTransport, Records
-from streams.windows.measures import ERROR, MODEL, SERVICE, SPACE, TOTAL, USER, WORKFLOW
+from streams.windows.measures import ERROR, MODEL, SERVICE, SPACE, TOTAL, USER, WORKFLOW, Grouping
 from streams.windows.panes import MINUTE, SECOND, Pane, micros
 from streams.windows.partition import Plan
 
@@ -58,7 +59,7 @@ def rollup(windows: WindowSettings, worker: WorkerSettings) -> Worker:
     day = Pane("1d", micros(windows.keep_days), zone=windows.timezone)
     counted = [(grouping, minute) for grouping in (TOTAL, SERVICE, MODEL, SPACE, WORKFLOW, ERROR)]
     counted += [(TOTAL, second), (SERVICE, second), (SPACE, day)]
-    plan = Plan(tuple(counted), micros(windows.lateness), write_every=micros(worker.write_interval))
+    plan = _plan(counted, windows, worker)
     return Worker("rollup", topics.WINDOWS, plan, worker.live_linger, 1024 * 1024)
 
 
@@ -66,10 +67,17 @@ def usage(windows: WindowSettings, worker: WorkerSettings) -> Worker:
     """The many-valued grouping by user: its blocks are large, so they are written seldom."""
     minute = Pane("1m", micros(windows.keep_minutes), MINUTE)
     day = Pane("1d", micros(windows.keep_days), zone=windows.timezone)
-    plan = Plan(
-        ((USER, minute), (USER, day)), micros(windows.lateness), write_every=micros(worker.write_interval)
-    )
+    plan = _plan([(USER, minute), (USER, day)], windows, worker)
     return Worker("usage", topics.USAGE, plan, worker.usage_linger, _LARGEST_FETCH // 4)
+
+
+def _plan(counted: Sequence[tuple[Grouping, Pane]], windows: WindowSettings, worker: WorkerSettings) -> Plan:
+    return Plan(
+        tuple(counted),
+        micros(windows.lateness),
+        write_every=micros(worker.write_interval),
+        remember=worker.remember,
+    )
 
 
 WORKERS = {"rollup": rollup, "usage": usage}
