@@ -227,7 +227,7 @@ def test_an_endless_run_ends_cleanly_with_its_count(topics: str, number: signal.
     assert output.rstrip().endswith("; interrupted")
     said = counts(output)
     events = arrived(topics, before)
-    assert len(finished(events)) == said["request"] >= 50
+    assert len(finished(events)) == said["request"] > 0
     assert len(events) == said["request"] + said.get("started", 0)
 
 
