@@ -14,6 +14,7 @@ Clock = Callable[[], Micros]
 _UNITS: Final = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
 _SPAN: Final = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_YEAR_2200: Final = micros_of(datetime(2200, 1, 1, tzinfo=UTC))
 
 
 def system_clock() -> Micros:
@@ -41,8 +42,11 @@ def parse_time(text: str, where: str) -> Micros:
     try:
         # In a query string an unescaped "+" arrives as a space.
         time = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
-        return micros_of(time if time.tzinfo else time.replace(tzinfo=UTC))
-    except (ValueError, OverflowError):
+    except ValueError:
         raise BadParameterError(
             f"{text!r} is no time: write ISO 8601, such as 2026-05-04T10:00:00Z.", where=where
         ) from None
+    found = micros_of(time if time.tzinfo else time.replace(tzinfo=UTC))
+    if not 0 <= found < _YEAR_2200:
+        raise BadParameterError(f"{text!r} lies outside of 1970 to 2200.", where=where)
+    return found

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
@@ -33,7 +33,7 @@ def _scaled(scale: Decimal) -> Parser:
     def parse(text: str) -> int:
         try:
             value = Decimal(text) * scale
-        except InvalidOperation:
+        except ArithmeticError:  # no number, or one that is too large even for a Decimal
             raise ValueError from None
         if not value.is_finite() or not 0 <= value <= _MOST:
             raise ValueError
