@@ -58,6 +58,11 @@ class Expected:
     arrived: Counter[int] = field(default_factory=Counter)
     """Records of finished requests by minute, repeats included."""
 
+    @property
+    def records(self) -> int:
+        """How many are on the topic."""
+        return len(self.places) + len(self.refused)
+
 
 class Recount:
     """Takes the records of chat.requests, in the order of each partition."""

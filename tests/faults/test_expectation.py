@@ -117,7 +117,7 @@ def test_other_partitions_know_nothing() -> None:
 
     assert requests(expected.streamed) == {0: 2}
     assert requests(expected.once) == {0: 1}
-    assert len(expected.places) == 2
+    assert expected.records == len(expected.places) == 2
     assert len(expected.events) == 1
 
 
