@@ -1,167 +1,29 @@
 """From a real Kafka into ClickHouse's engine: every record once, whatever fails in between."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from clickhouse_connect.driver.client import Client
-from prometheus_client import CollectorRegistry
 
 from infra import topics
-from infra.settings import ClickHouseSettings, SinkSettings
 from schemas.codec import Codec
 from schemas.contract import schema
-from schemas.topics import DEAD_LETTERS, REQUESTS, WINDOWS, Topic
-from sinks import events
-from sinks.clickhouse import connect
-from sinks.consumer import group_of
-from sinks.dead_letters import DeadLetterWriter
+from schemas.topics import REQUESTS, Topic
 from sinks.errors import InsertRefusedError, TopicRecreatedError
-from sinks.insert import Store
-from sinks.letters import DeadLetterBox
-from sinks.metrics import SinkMetrics
-from sinks.sink import Sink
-from sinks.windows import WindowWriter
-from sinks.writer import Writer
-from streams.pricing import PriceList
 from streams.windows.block import Block, write_block
+from tests.faults.proxy import Proxy
+from tests.sinks.at_work import (
+    IN_TIME_S,
+    PARTITIONS,
+    Place,
+    letter_writer,
+    sink,
+    stored,
+    until_committed,
+    window_writer,
+)
 from tests.sinks.making import NOON, block, encoded, request, rows_of
-from tests.sinks.proxy import Proxy
-
-PARTITIONS = 2
-LINGER = timedelta(milliseconds=100)
-IN_TIME_S = 30.0
-
-
-@dataclass(frozen=True)
-class Place:
-    """Topics of this test's own, and a database with tables."""
-
-    bootstrap: str
-    clickhouse: ClickHouseSettings
-    client: Client
-    requests: Topic
-    windows: Topic
-    letters: Topic
-
-    async def send(self, topic: Topic, values: Sequence[bytes | None], *, partition: int = 0) -> None:
-        async with AIOKafkaProducer(bootstrap_servers=self.bootstrap) as producer:
-            sent = [await producer.send(topic.name, value, partition=partition, key=b"k") for value in values]
-            await asyncio.gather(*sent)
-
-    async def committed(self, topic: Topic, partition: int = 0) -> int | None:
-        async with AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap, group_id=group_of(topic), enable_auto_commit=False
-        ) as consumer:
-            offset: int | None = await consumer.committed(TopicPartition(topic.name, partition))
-            return offset
-
-    def rows(self, query: str) -> Any:
-        return self.client.query(query).result_rows
-
-
-@pytest.fixture
-def place(kafka: str, database: ClickHouseSettings, tables: Client, topic_prefix: str) -> Place:
-    own = [replace(topic, name=f"{topic_prefix}-{topic.name}") for topic in (REQUESTS, WINDOWS, DEAD_LETTERS)]
-    asyncio.run(topics.create(kafka, partitions=PARTITIONS, topics=own))
-    return Place(kafka, database, tables, *own)
-
-
-@dataclass
-class Running:
-    """A sink at work, and its metrics."""
-
-    prometheus: CollectorRegistry
-    task: asyncio.Task[None]
-
-    def metric(self, name: str, **labels: str) -> float:
-        return self.prometheus.get_sample_value(name, labels) or 0.0
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Waits for it; fails with what the sink failed with."""
-        async with asyncio.timeout(IN_TIME_S):
-            while not await asyncio.to_thread(condition):
-                if self.task.done():
-                    self.task.result()
-                await asyncio.sleep(0.02)
-
-
-async def until_committed(place: Place, topic: Topic, offset: int, partition: int = 0) -> None:
-    async with asyncio.timeout(IN_TIME_S):
-        while await place.committed(topic, partition) != offset:  # noqa: ASYNC110 - Kafka has no such event
-            await asyncio.sleep(0.02)
-
-
-def event_writer(place: Place, metrics: SinkMetrics) -> Writer:
-    return events.writer(lambda: NOON, PriceList(), topic=place.requests)
-
-
-def letter_writer(place: Place, metrics: SinkMetrics) -> Writer:
-    return DeadLetterWriter(metrics, place.letters)
-
-
-def window_writer(place: Place, metrics: SinkMetrics, interval: float = 3_600.0) -> Writer:
-    return WindowWriter(
-        place.windows,
-        lambda: NOON,
-        metrics,
-        open_pane_interval=timedelta(seconds=interval),
-        timezone=ZoneInfo("UTC"),
-        max_rows=1_000,
-    )
-
-
-@contextlib.asynccontextmanager
-async def sink(
-    place: Place,
-    topic: Topic,
-    make: Callable[[Place, SinkMetrics], Writer] = event_writer,
-    *,
-    clickhouse: ClickHouseSettings | None = None,
-    without_commits: bool = False,
-) -> AsyncIterator[Running]:
-    """A sink of the topic; leaving stops it as SIGTERM does."""
-    prometheus = CollectorRegistry()
-    metrics = SinkMetrics(prometheus)
-    store = Store(lambda: connect(clickhouse or place.clickhouse), metrics)
-    box = DeadLetterBox(place.bootstrap, metrics, place.letters)
-    made = Sink(
-        topic,
-        make(place, metrics),
-        bootstrap=place.bootstrap,
-        store=store,
-        box=box,
-        metrics=metrics,
-        settings=SinkSettings(linger=LINGER, max_rows=1_000),
-    )
-    if without_commits:
-
-        async def lost(positions: object) -> None:
-            return None
-
-        made._consumer.commit = lost  # type: ignore[method-assign]
-    stopping = asyncio.Event()
-    running = Running(prometheus, asyncio.create_task(made.run(stopping)))
-    try:
-        yield running
-        stopping.set()
-        await running.task
-    finally:
-        stopping.set()
-        await asyncio.wait([running.task])
-        await box.stop()
-        await store.close()
-
-
-def stored(place: Place, final: str = "") -> list[int]:
-    return [row[0] for row in place.rows(f"SELECT _offset FROM events {final} ORDER BY _partition, _offset")]
 
 
 async def test_every_record_of_every_partition_becomes_a_row(place: Place) -> None:
@@ -200,11 +62,11 @@ async def test_where_retention_emptied_the_table_the_committed_offset_counts(pla
 
 async def test_an_insert_whose_answer_was_lost_is_repeated_and_stored_once(place: Place) -> None:
     await place.send(place.requests, [encoded(request(n)) for n in range(100)])
-    async with Proxy(place.clickhouse.port) as proxy:
+    with Proxy(("127.0.0.1", place.clickhouse.port)) as proxy:
         away = place.clickhouse.model_copy(update={"port": proxy.port})
-        proxy.swallow_answer_to(b"insert_deduplication_token")
+        proxy.lose_responses(marker=b"insert_deduplication_token")
         async with sink(place, place.requests, clickhouse=away) as running:
-            await running.until(lambda: proxy.swallowed == 1)
+            await running.until(lambda: proxy.lost == 1)
             await running.until(
                 lambda: (
                     running.metric("chatgauge_sink_rows_total", topic=place.requests.name, table="events")
@@ -217,11 +79,12 @@ async def test_an_insert_whose_answer_was_lost_is_repeated_and_stored_once(place
 
 async def test_while_clickhouse_is_away_offsets_stay_and_then_all_of_it_comes(place: Place) -> None:
     await place.send(place.requests, [encoded(request(n)) for n in range(50)])
-    async with Proxy(place.clickhouse.port) as proxy:
+    with Proxy(("127.0.0.1", place.clickhouse.port)) as proxy:
         away = place.clickhouse.model_copy(update={"port": proxy.port})
         async with sink(place, place.requests, clickhouse=away) as running:
             await until_committed(place, place.requests, 50)
-            await proxy.close()
+            proxy.refuse()
+            proxy.reset_all()
             await place.send(place.requests, [encoded(request(n)) for n in range(50, 5_000)])
             await running.until(
                 lambda: (
@@ -232,7 +95,7 @@ async def test_while_clickhouse_is_away_offsets_stay_and_then_all_of_it_comes(pl
             assert await place.committed(place.requests) == 50
             # One step is being written and one waits; what comes after stays in Kafka.
             assert running.metric("chatgauge_sink_records_total", topic=place.requests.name) <= 50 + 3 * 1_000
-            await proxy.open()
+            proxy.accept()
             await running.until(lambda: len(stored(place)) == 5_000)
             assert running.metric("chatgauge_sink_clickhouse_up") == 1
     assert stored(place) == list(range(5_000))
@@ -243,12 +106,13 @@ async def test_a_sink_told_to_stop_while_clickhouse_is_away_leaves_the_rest_to_t
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sinks.sink._GRACE_S", 0.5)
-    async with Proxy(place.clickhouse.port) as proxy:
+    with Proxy(("127.0.0.1", place.clickhouse.port)) as proxy:
         away = place.clickhouse.model_copy(update={"port": proxy.port})
         async with sink(place, place.requests, clickhouse=away) as running:
             await place.send(place.requests, [encoded(request(0))])
             await until_committed(place, place.requests, 1)
-            await proxy.close()
+            proxy.refuse()
+            proxy.reset_all()
             await place.send(place.requests, [encoded(request(1))])
             await running.until(lambda: running.metric("chatgauge_sink_retries_total", code="0") > 0)
     assert await place.committed(place.requests) == 1
