@@ -104,12 +104,12 @@ class KafkaTransport:
 
     def deliver(self, messages: Sequence[Message]) -> Delivery:
         _hearsay.listen()
-        if self._loop is None:
-            self._loop = _PrivateLoop()
         try:
+            if self._loop is None:
+                self._loop = _PrivateLoop()
             return self._loop.run_until_complete(self._deliver(messages))
-        except asyncio.CancelledError:  # aiokafka cancelled what we waited for
-            return Delivery(unsent=list(messages), reason=f"{self._connection.bootstrap}: cancelled")
+        except (OSError, asyncio.CancelledError) as error:  # no file descriptors left; or aiokafka gave up
+            return Delivery(unsent=list(messages), reason=self._reason(error))
 
     def close(self) -> None:
         if self._loop is not None:

@@ -32,7 +32,7 @@ _BREATH_S = 0.0001
 _SHORTEST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 5.0
 _LONGEST_WATCHED_WAIT_S = 0.25
-_MOST_UNEXPECTED = 8
+_MOST_UNEXPECTED = 60
 
 
 class Sender:
@@ -186,7 +186,8 @@ class Sender:
         try:
             delivery = self._transport.deliver(messages)
         except Exception as error:  # a bug, here or in a library: not a broker that is away
-            log.exception(BROKEN)
+            if not self._unexpected:
+                log.exception(BROKEN)
             self._unexpected += 1
             reason = f"{BROKEN}: {type(error).__name__}"
             if self._unexpected < _MOST_UNEXPECTED:
