@@ -1,5 +1,6 @@
 """A small disk of ClickHouse's own, which can be filled."""
 
+import contextlib
 import ctypes
 import os
 import subprocess
@@ -7,7 +8,7 @@ from pathlib import Path
 
 _NEW_MOUNTS = 0x00020000
 _SIZE = 2 * 1024**3
-_LEFT = 64 * 1024
+_CHUNK = bytes(1024**2)
 
 
 def keep_mounts_to_oneself() -> bool:
@@ -45,12 +46,11 @@ class Disk:
             self.mounted = False
 
     def fill(self) -> None:
-        """Leave next to no room. Only where it is mounted."""
+        """Leave no room, or less than a MiB. Only where it is mounted."""
         assert self.mounted, "this would fill the disk of the machine"
-        free = os.statvfs(self.path)
-        room = free.f_bavail * free.f_frsize - _LEFT
-        with self._ballast.open("wb") as ballast:
-            os.posix_fallocate(ballast.fileno(), 0, max(room, 1))
+        with self._ballast.open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+            while True:
+                ballast.write(_CHUNK)
 
     def free(self) -> None:
         """Room again."""

@@ -104,10 +104,9 @@ def in_a_sink(points: Points) -> None:
 
 def in_a_worker(points: Points) -> None:
     """In the midst of a step, and of a recovery."""
-    import faust
-
     from schemas.topics import REQUESTS
     from streams.counting import Counting
+    from streams.table import WindowTable
     from streams.transport import BatchConsumer
 
     def of_requests(_: object, message: Any) -> None:
@@ -121,7 +120,7 @@ def in_a_worker(points: Points) -> None:
     around(Counting, "step", before=lambda *_: points.pass_by(IN_THE_BODY))
     around(Counting, "_write", before=of_blocks)
     around(BatchConsumer, "ack", before=of_requests)
-    around(faust.Table, "apply_changelog_batch", after=lambda *_: points.pass_by(IN_RECOVERY))
+    around(WindowTable, "apply_changelog_batch", after=lambda *_: points.pass_by(IN_RECOVERY))
 
 
 def main() -> None:

@@ -103,10 +103,11 @@ def _markdown(run: Run) -> str:
         "",
         "## Comparisons",
         "",
-        "| after faults | at, s | events | lost | doubled | differences |",
-        "|---|---|---|---|---|---|",
+        "| after faults | at, s | records | repeats | refused | lost | doubled | differences |",
+        "|---|---|---|---|---|---|---|---|",
         *(
-            f"| {one.after} | {one.at:.0f} | {one.events:,} | {one.lost} | {one.doubled} "
+            f"| {one.after} | {one.at:.0f} | {one.events:,} | {one.repeats:,} | {one.refused:,} "
+            f"| {one.lost} | {one.doubled} "
             f"| {len(one.differences)} |"
             for one in run.checkpoints
         ),
@@ -133,7 +134,8 @@ def _by_kind(outcomes: Sequence[Outcome]) -> list[str]:
         if of_kind:
             recovery, lag = max(one.recovery for one in of_kind), max(one.lag for one in of_kind)
             rows.append(
-                f"| {name} | {len(of_kind)} | {recovery:.1f} | {entry.within_s:.0f} | {lag:,} | {entry.about} |"
+                f"| {name} | {len(of_kind)} | {recovery:.1f} | {entry.within_s:.0f} | {lag:,} "
+                f"| {entry.about} |"
             )
     return rows
 

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging
 import shutil
 import sys
 import tempfile
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 if nothing was lost, doubled or different, and nothing took too long."""
     given = _parser().parse_args(arguments)
     keep_mounts_to_oneself()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     kinds = [KINDS[name] for name in given.kind] if given.kind else list(KINDS.values())
     with _directory(given.report) as directory:
         run = _run(given.seed, given.count or len(kinds), kinds, given.rate, directory)
@@ -77,9 +79,7 @@ def _run(seed: int, count: int, kinds: Sequence[Kind], rate: float, directory: P
     outcomes: list[Outcome] = []
     points: list[Checkpoint] = []
     try:
-        _say(
-            f"starting Kafka, ClickHouse, workers and sinks; {count} faults of {len(kinds)} kinds, seed {seed}"
-        )
+        _say(f"seed {seed}: {count} faults of {len(kinds)} kinds; starting Kafka, ClickHouse and the parts")
         stack.start()
         feed = Feed(stack.kafka.bootstrap, rate=rate, seed=seed)
         conductor = Conductor(stack, feed, lambda outcome: _tell(outcome, count), _tell_end)
@@ -134,7 +134,8 @@ def _checkpoint(conductor: Conductor, after: int) -> Checkpoint:
         took = time.monotonic() - now
         _say(
             f"compared after {after} faults: {point.events:,} events, lost {point.lost}, doubled "
-            f"{point.doubled}, {len(point.differences)} differences ({waited:.0f} s to settle, {took:.0f} in all)"
+            f"{point.doubled}, {len(point.differences)} differences "
+            f"({waited:.0f} s to settle, {took:.0f} s in all)"
         )
     for difference in point.differences[:_SHOWN]:
         _say(f"    {difference}")

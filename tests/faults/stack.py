@@ -267,6 +267,7 @@ class Stack:
         return {
             "PYTHONPATH": str(_CHECKOUT),
             "PYTHONUNBUFFERED": "1",
+            "RUST_BACKTRACE": "0",
             "CHATGAUGE_KAFKA_BOOTSTRAP": f"127.0.0.1:{self.kafka_proxy.port}",
             "CHATGAUGE_KAFKA_PARTITIONS": str(PARTITIONS),
             "CHATGAUGE_CLICKHOUSE_HOST": "127.0.0.1",
