@@ -36,7 +36,8 @@ from tests.faults.proxy import Proxy
 WAYS = ("killed", "frozen", "refused", "slow")
 """SIGKILL and a restart; connections that stay, without an answer; resets and refusal; 1 s each way."""
 
-_SCHEMA = Path(__file__).parents[2] / "schemas" / "request_event.avsc"
+_SCHEMAS = Path(__file__).parents[2] / "schemas"
+_DROPPED = "sdk_dropped_events"
 _HEADER = 10
 _CALM_S = 2.0
 _THREADS = 3
@@ -66,6 +67,8 @@ class Outcome:
     offered: int = 0
     sent: int = 0
     dropped: int = 0
+    reported: int = 0
+    """Dropped, as the service itself has told Kafka."""
     failed: int = 0
     snapshots: int = 0
     uneven: int = 0
@@ -89,7 +92,7 @@ class Outcome:
     @property
     def exact(self) -> bool:
         """Whether nothing was lost, made up, reordered or miscounted."""
-        even = self.offered == self.sent + self.dropped + self.failed
+        even = self.offered == self.sent + self.dropped + self.failed and self.reported == self.dropped
         return even and not (self.uneven or self.lost or self.strangers or self.disordered)
 
 
@@ -334,15 +337,17 @@ def _go_through(place: Place, gauge: chatgauge.Gauge, service: Service, outcome:
         raise RuntimeError("the last events don't arrive")
 
 
-def _compare(outcome: Outcome, service: Service, requests: list[tuple[int, int, bytes]], others: int) -> None:
-    """`requests` are partition, offset and value; `others` is how many samples there are, each id once."""
-    schema = fastavro.parse_schema(json.loads(_SCHEMA.read_text()))
+def _compare(
+    outcome: Outcome, service: Service, requests: list[tuple[int, int, bytes]], samples: set[bytes]
+) -> None:
+    """`requests` are partition, offset and value; of `samples` there are the values."""
+    read_request, read_sample = _reader("request_event.avsc"), _reader("sample.avsc")
     measured = {place: times for part in service.measured for place, times in part.items()}
     values: dict[str, bytes] = {}
     ids: dict[tuple[str, str], set[str]] = {}
     reached: Counter[str] = Counter()
     for _, _, value in sorted(requests):
-        record: Any = fastavro.schemaless_reader(io.BytesIO(value[_HEADER:]), schema, None)
+        record = read_request(value)
         event_id, place = record["event_id"], (record["request_id"], record["phase"])
         if event_id in values:
             outcome.repeats += 1
@@ -357,19 +362,27 @@ def _compare(outcome: Outcome, service: Service, requests: list[tuple[int, int, 
             turn = record["completion_tokens"] + 1
             outcome.disordered += turn <= reached[record["user_id"]]
             reached[record["user_id"]] = turn
-    arrived = len(values) + others
+    told = [record["value"] for record in map(read_sample, samples) if record["name"] == _DROPPED]
+    outcome.reported = int(sum(told))
+    arrived = len(values) + len(samples) - len(told)
     outcome.lost = max(0, outcome.sent - arrived)
     outcome.strangers += max(0, arrived - outcome.sent)
 
 
-async def _read(bootstrap: str, service: str) -> tuple[list[tuple[int, int, bytes]], int]:
+def _reader(name: str) -> Callable[[bytes], Any]:
+    schema = fastavro.parse_schema(json.loads((_SCHEMAS / name).read_text()))
+    return lambda value: fastavro.schemaless_reader(io.BytesIO(value[_HEADER:]), schema, None)
+
+
+async def _read(bootstrap: str, service: str) -> tuple[list[tuple[int, int, bytes]], set[bytes]]:
     consumer = AIOKafkaConsumer(
         "chat.requests", "chat.samples", bootstrap_servers=bootstrap, auto_offset_reset="earliest"
     )
     await consumer.start()
     try:
         mark = service.encode()
-        requests, samples = [], set()
+        requests: list[tuple[int, int, bytes]] = []
+        samples: set[bytes] = set()
         ends = await consumer.end_offsets(consumer.assignment())
         while any([await consumer.position(partition) < end for partition, end in ends.items()]):
             for messages in (await consumer.getmany(timeout_ms=200)).values():
@@ -378,9 +391,9 @@ async def _read(bootstrap: str, service: str) -> tuple[list[tuple[int, int, byte
                         continue
                     if message.topic == "chat.requests":
                         requests.append((message.partition, message.offset, message.value))
-                    elif b"sdk_dropped_events" not in message.value:
+                    else:
                         samples.add(message.value)
-        return requests, len(samples)
+        return requests, samples
     finally:
         await consumer.stop()
 
