@@ -57,6 +57,8 @@ class Expected:
     """Minutes that the streams may not have right: with imported events, or some that came `LATE`."""
     arrived: Counter[int] = field(default_factory=Counter)
     """Records of finished requests by minute, repeats included."""
+    last_arrival: dict[int, int] = field(default_factory=dict)
+    """When the last of them came, by minute."""
 
     @property
     def records(self) -> int:
@@ -90,8 +92,10 @@ class Recount:
         if not is_finished:
             return
         minute = occurred_at - occurred_at % MINUTE
+        arrived_at = record.timestamp_ms * 1_000
         expected.arrived[minute] += 1
-        if event["imported"] or record.timestamp_ms * 1_000 - occurred_at >= LATE:
+        expected.last_arrival[minute] = max(arrived_at, expected.last_arrival.get(minute, 0))
+        if event["imported"] or arrived_at - occurred_at >= LATE:
             expected.marked.add(minute)
         if identity not in self._finished:
             self._finished.add(identity)
@@ -109,6 +113,11 @@ def recount(bootstrap: str) -> Expected:
     recounting = Recount()
     Log(bootstrap).read("chat.requests", recounting.take)
     return recounting.expected
+
+
+def labelled(where: str, said: list[str]) -> list[str]:
+    """Each line with where it is about."""
+    return [f"{where}: {one}" for one in said]
 
 
 def _digest(value: bytes | None) -> str:

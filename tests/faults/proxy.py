@@ -83,7 +83,12 @@ class Proxy:
 
     def reset_all(self) -> None:
         """Every open connection is reset, on both sides; what was held is gone."""
-        self._do(lambda: [connection.reset() for connection in list(self._connections)])
+
+        def reset() -> None:
+            for connection in list(self._connections):
+                connection.reset()
+
+        self._do(reset)
 
     def freeze(self) -> None:
         """Silence: connections stay, new ones are taken, and nothing passes. Nobody is told."""

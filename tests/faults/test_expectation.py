@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.recomputation import DAY, HOUR, MINUTE, SECOND, SUMS, Figures, Group, Record
+from tests.end_to_end.log import Record
+from tests.end_to_end.recomputation import DAY, HOUR, MINUTE, SECOND, SUMS, Figures, Group
 from tests.faults.expectation import Expected, Recount
 from tests.faults.mix import encode
 

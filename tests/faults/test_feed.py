@@ -9,8 +9,8 @@ import pytest
 from infra.kafka import LocalKafka
 from infra.ports import free_port
 from tests.conftest import CreateTopics
-from tests.end_to_end.log import Log
-from tests.end_to_end.recomputation import Record, micros, read
+from tests.end_to_end.log import Log, Record
+from tests.end_to_end.recomputation import micros, read
 from tests.faults.feed import Feed
 from tests.faults.mix import BAD, HOUR, MINUTE, MIX, Mixer
 

@@ -8,29 +8,18 @@ from typing import Any
 import pytest
 
 from streams.windows.block import pack_rows
+from tests.end_to_end.log import Record
 from tests.end_to_end.published import key_of
-from tests.end_to_end.recomputation import (
-    DAY,
-    EPOCH,
-    HOUR,
-    LATENCIES,
-    MINUTE,
-    SECOND,
-    SUMS,
-    Figures,
-    Group,
-    Record,
-)
+from tests.end_to_end.recomputation import DAY, EPOCH, HOUR, LATENCIES, MINUTE, SECOND, SUMS, Figures, Group
 from tests.faults.expectation import Recount
+from tests.faults.history import QUANTILES, quantile
 from tests.faults.mix import Mixer
 from tests.faults.recount import (
-    QUANTILES,
     Expected,
     Tally,
     compare_blocks,
     compare_history,
     not_rebuilt,
-    quantile,
     tally,
 )
 from tests.sinks.making import rows_of
@@ -99,7 +88,7 @@ def expected() -> Expected:
 def test_an_ideal_history_differs_in_nothing(expected: Expected) -> None:
     for minutes in (set(), expected.marked):
         ideal = Ideal(expected, minutes)
-        assert compare_history(expected, ideal) == []
+        assert compare_history(expected, ideal, NOON) == []
         assert tally(expected, ideal) == Tally(0, 0)
 
 
@@ -107,7 +96,7 @@ def test_a_lost_event_and_one_that_is_there_twice(expected: Expected) -> None:
     ideal = Ideal(expected)
     lost, doubled = ideal.events[5], ideal.events[6]
     ideal.events = [*ideal.events[:5], *ideal.events[6:], doubled]
-    said = "\n".join(compare_history(expected, ideal))
+    said = "\n".join(compare_history(expected, ideal, NOON))
 
     assert f"twice: {doubled[0]}" in said
     assert "1 missing, 0 surplus, 0 different" in said
@@ -119,13 +108,13 @@ def test_an_event_that_is_not_what_was_sent(expected: Expected) -> None:
     ideal = Ideal(expected)
     ideal.events[5] = (*ideal.events[5][:-1], -1)
 
-    assert "0 missing, 0 surplus, 1 different" in compare_history(expected, ideal)[0]
+    assert "0 missing, 0 surplus, 1 different" in compare_history(expected, ideal, NOON)[0]
 
 
 def test_a_record_without_its_dead_letter_and_one_with_another_reason(expected: Expected) -> None:
     ideal = Ideal(expected)
     ideal.letters = [(*ideal.letters[1][:2], "no_reason", *ideal.letters[1][3:]), *ideal.letters[2:]]
-    said = "\n".join(compare_history(expected, ideal))
+    said = "\n".join(compare_history(expected, ideal, NOON))
 
     assert "dead letters: 1 missing, 0 surplus, 1 different" in said
     assert tally(expected, ideal) == Tally(lost=1)
@@ -137,7 +126,7 @@ def test_a_request_too_many_in_a_minute_and_a_sketch_that_is_off(expected: Expec
     total[4] += 1
     total[4 + len(SUMS) + 4] = [1.0, 1.0, 1.0]
 
-    assert "windows: 0 missing, 0 surplus, 1 different" in compare_history(expected, ideal)
+    assert "windows: 0 missing, 0 surplus, 1 different" in compare_history(expected, ideal, NOON)
     assert tally(expected, ideal) == Tally(doubled=1)
 
 
@@ -146,7 +135,7 @@ def test_days_are_the_sums_of_their_minutes(expected: Expected) -> None:
     days = ideal._days
 
     ideal._days = lambda grouping: [*days(grouping)[1:]]  # type: ignore[method-assign]
-    assert "days: 2 missing, 0 surplus, 0 different" in compare_history(expected, ideal)
+    assert "days: 2 missing, 0 surplus, 0 different" in compare_history(expected, ideal, NOON)
 
 
 def is_total(group: Group) -> bool:
@@ -158,7 +147,9 @@ def test_of_a_rebuilt_minute_each_identity_counts_once(expected: Expected) -> No
     ideal = Ideal(expected, expected.marked)
     streamed = Ideal(expected)
     ideal.windows = streamed.windows
-    first, *_, last = (line for line in compare_history(expected, ideal) if line.startswith("windows: "))
+    first, *_, last = (
+        line for line in compare_history(expected, ideal, NOON) if line.startswith("windows: ")
+    )
     off = tally(expected, ideal)
 
     assert " different" in first
@@ -176,13 +167,22 @@ def test_of_a_rebuilt_minute_each_identity_counts_once(expected: Expected) -> No
 
 
 def test_minutes_wait_that_are_marked_or_of_which_more_has_come(expected: Expected) -> None:
-    stale = max(expected.marked)
-    ideal = Ideal(expected, expected.marked - {min(expected.marked)})
+    """And until they are rebuilt, the latter aren't compared."""
+    minutes = {minute for minute in expected.marked if minute >= NOON - HOUR}
+    never, stale = min(minutes), max(minutes)
+    ideal = Ideal(expected, expected.marked - {never})
+    (total,) = [row for row in ideal.windows if row[:2] == [stale // SECOND, "total"]]
+    total[4] -= 1
+    assert compare_history(expected, ideal, NOON) != []
     ideal.rebuilt[stale] -= 1
 
     assert not_rebuilt(expected, Ideal(expected, expected.marked)) == set()
-    assert not_rebuilt(expected, ideal) == {min(expected.marked), stale}
-    assert not_rebuilt(expected, ideal, before=stale) == {min(expected.marked)}
+    assert not_rebuilt(expected, ideal) == {never, stale}
+    assert not_rebuilt(expected, ideal, before=stale) == {never}
+    assert compare_history(expected, ideal, NOON) == []
+    assert tally(expected, ideal) == Tally(0, 0)
+    late = compare_history(expected, ideal, NOON + 30 * MINUTE)
+    assert late == [f"rebuilding: 2 minutes are overdue: [{never}, {stale}]"]
 
 
 def test_what_was_acknowledged_must_be_on_the_topic(expected: Expected) -> None:
