@@ -39,8 +39,13 @@ format: $(VENV)/.installed ## format the code and apply safe fixes
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: install ## measure the product beside its peers; writes bench/results/latest.json
+bench: install ## measure the product, its growth and its peers; writes bench/results (BENCH="--only latency")
 	$(BIN)/python -m bench $(BENCH)
+
+MINUTES ?= 30
+.PHONY: soak
+soak: install ## MINUTES=30 of steady live load: memory has to stay flat; SOAK="--rate 30000" sets the load
+	$(BIN)/python -m bench.soak --minutes $(MINUTES) $(SOAK)
 
 .PHONY: lock
 lock: $(VENV)/.installed ## resolve the requirements anew, with hashes

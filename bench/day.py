@@ -102,8 +102,12 @@ def _events(day: Day, count: int) -> list[pl.DataFrame]:
     read = []
     for partition in range(day.partitions):
         values = ColumnWriter("RequestEvent").values(events.frame.filter(events.partition == partition))
-        records = [SimpleNamespace(value=value, offset=0, timestamp=arrived_ms) for value in values]
-        read.append(RequestReader().read(records).finished)
+        records = [
+            SimpleNamespace(value=value, offset=offset, timestamp=arrived_ms)
+            for offset, value in enumerate(values)
+        ]
+        reader = RequestReader()
+        read.append(reader.priced(reader.read(records).finished))
     return read
 
 
@@ -112,8 +116,9 @@ def _counted(plan: Plan, partition: int, events: list[pl.DataFrame], pane: str) 
     if not events:
         return []
     windows = PartitionWindows(partition, plan, lambda key: None)
-    step = windows.count(events[partition], 0, DAY)
-    return [block for block in step.blocks if block.key.pane == pane]
+    step = windows.count(events[partition], events[partition].height, DAY)
+    # What is on the topic now comes after them.
+    return [replace(block, since=0, offset=0) for block in step.blocks if block.key.pane == pane]
 
 
 def _messages(blocks: list[Block], now: datetime, minutes: int) -> Iterator[tuple[bytes, bytes]]:

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,9 +73,12 @@ class Pool:
         ]
         self._next = 0
 
-    def pack(self, first_id: int, times: npt.NDArray[np.int64]) -> BatchBuilder:
-        """One event for each of the times, in microseconds; their ids count from `first_id`."""
-        batch = BatchBuilder(BATCH_BYTES, 0)
+    def pack(self, first_id: int, times: npt.NDArray[np.int64], into: Any = None) -> BatchBuilder:
+        """One event for each of the times, in microseconds; their ids count from `first_id`.
+
+        They go into a new batch, or into one that is given.
+        """
+        batch = BatchBuilder(BATCH_BYTES, 0) if into is None else into
         at, parts, head = self._next, self._parts, self._head
         for number, when in enumerate(varints(times), first_id):
             key, middle, rest = parts[at]
@@ -88,7 +92,7 @@ class Pool:
 
 
 def varints(times: npt.NDArray[np.int64]) -> list[bytes]:
-    """Avro longs, for times between 1987 and 3111: eight bytes each."""
+    """Avro longs, for times between 1979 and 3111: eight bytes each."""
     rest = times.astype(np.uint64) << np.uint64(1)
     digits = np.empty((len(times), 8), np.uint8)
     for place in range(8):

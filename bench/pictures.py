@@ -105,7 +105,8 @@ def workers(found: Figures) -> Figure:
     right.set_xticks(range(len(labels)), labels)
     right.set_ylabel("µs of CPU an event")
     right.set_title("CPU per event, by part")
-    right.legend()
+    right.legend(ncols=3, loc="upper left")
+    right.margins(y=0.2)
     for axes in (left, right):
         axes.tick_params(axis="x", labelsize=8)
     return figure
@@ -130,7 +131,7 @@ def cardinality(found: Figures) -> Figure:
             right.plot(spaces, rates, "o-", color=colour, label=label)
     right.set_xlabel("active spaces")
     right.set_title("Rollup, by spaces")
-    right.legend()
+    right.legend(loc="lower left")
     for axes in (left, right):
         axes.set_xscale("log")
         axes.set_ylim(bottom=0)
@@ -151,7 +152,7 @@ def restart(found: Figures) -> Figure:
     axes.axhline(20, color=RED, linewidth=1, linestyle="--")
     axes.text(len(labels) - 0.5, 20, "20 s", color=RED, va="bottom", ha="right", fontsize=9)
     axes.set_ylabel("seconds")
-    axes.set_title("From starting a worker to its first acknowledged step, a day of minutes behind it")
+    axes.set_title("From start to first acknowledged step, a day of minutes behind it")
     return figure
 
 
@@ -200,20 +201,22 @@ def changelog(found: Figures) -> Figure:
         kinds |= dict.fromkeys(found[rate]["by"])
     order = sorted(kinds, key=lambda kind: -max(found[rate]["by"].get(kind, 0.0) for rate in rates))
     shown, others = order[:6], order[6:]
-    figure, axes = plt.subplots(figsize=(8, 4.2))
-    bottom = [0.0] * len(rates)
-    for kind, colour in zip((*shown, "others"), COLOURS, strict=False):
-        of = others if kind == "others" else [kind]
-        values = [sum(found[rate]["by"].get(one, 0.0) for one in of) for rate in rates]
-        axes.bar(range(len(rates)), values, bottom=bottom, color=colour, width=0.6, label=kind)
-        bottom = [low + value for low, value in zip(bottom, values, strict=True)]
-    for place, total in enumerate(bottom):
-        axes.annotate(f"{total:,.0f}", (place, total), (0, 3), textcoords="offset points", ha="center")
-    axes.set_xticks(range(len(rates)), [f"{int(rate):,} events/s" for rate in rates])
-    axes.set_ylabel("bytes an event")
-    thousands(axes.yaxis)
-    axes.set_title("Changelog, by table, pane and grouping")
-    axes.legend()
+    figure, panels = plt.subplots(1, len(rates), figsize=(10, 4.4), squeeze=False)
+    for axes, rate in zip(panels[0], rates, strict=True):
+        by = found[rate]["by"]
+        low = 0.0
+        for kind, colour in zip((*shown, "others"), COLOURS, strict=False):
+            value = sum(by.get(one, 0.0) for one in (others if kind == "others" else [kind]))
+            axes.bar([0], [value], bottom=[low], color=colour, width=0.5, label=kind)
+            low += value
+        axes.annotate(f"{low:,.0f}", (0, low), (0, 3), textcoords="offset points", ha="center")
+        axes.set_xlim(-0.6, 0.6)
+        axes.set_xticks([0], [f"{int(rate):,} events/s"])
+        thousands(axes.yaxis)
+    panels[0][0].set_ylabel("bytes an event")
+    panels[0][0].set_title("Changelog (each rate with a scale of its own)")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 
@@ -250,7 +253,7 @@ def soak(found: Figures) -> Figure:
     axes.set_xlabel("minutes")
     axes.set_ylabel("resident memory, MB")
     thousands(axes.yaxis)
-    axes.set_title(f"Memory at {found['rate']:,} events a second, half the top rate of this machine")
+    axes.set_title(f"Memory at {found['rate']:,} events a second")
     axes.legend(ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return figure
 

@@ -8,6 +8,10 @@ from typing import Any
 
 Figures = Mapping[str, Any]
 
+PARTITIONS = 4
+"""Of the topics that everything here was measured on."""
+CLUSTERS = (4, 12, 48, 192)
+
 
 def table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table: the first column to the left, the others to the right."""
@@ -145,7 +149,7 @@ def latency(figures: Figures) -> str:
             lines.append(
                 (
                     f"{int(rate):,}/s",
-                    "ClickHouse, a minute closed (after its end)",
+                    "ClickHouse, a closed minute: at most, after its end",
                     "",
                     "",
                     f"{closed['max']:,.0f}",
@@ -227,6 +231,50 @@ def soak(figures: Figures) -> str:
     return f"{body}\n\n{found['minutes']:g} minutes at {found['rate']:,} events a second. {taken(found)}"
 
 
+def cluster(figures: Figures) -> str:
+    """What N partitions hold, with a worker of each kind for each: the arithmetic, and a table."""
+    load = figures["load"]
+    own = {
+        "rollup": figures["rollup_full"]["cpu_us_per_event"],
+        "usage": figures["cardinality"]["users"]["10000"]["usage"]["cpu_us_per_event"],
+        "sink": figures["sink"]["cpu_us_per_event"],
+    }
+    sunk = figures["workers"]["sink"]["1"]["us_per_event"]
+    servers = sum(cpu for part, cpu in sunk.items() if part != "workers")
+    slowest = max(own, key=lambda part: own[part])
+    most = 1e6 / own[slowest]
+    half = round(most / 2, -3)
+    state_mb = sum(figures["restart"][kind]["state_mb"] for kind in ("rollup", "usage")) / PARTITIONS
+    log_mb = figures["changelog"]["20000"]["mb_per_minute"] / 60 / PARTITIONS
+    lines = []
+    for partitions in CLUSTERS:
+        rate = half * partitions
+        lines.append(
+            (
+                f"{partitions}",
+                f"{rate:,.0f}",
+                f"{rate * 86_400 / 1e9:,.1f}",
+                f"{rate * sum(own.values()) / 1e6:,.0f}",
+                f"{rate * servers / 1e6:,.0f}",
+                f"{log_mb * partitions:,.1f}",
+                f"{rate * load['value_bytes'] * 7 * 86_400 / 1e12:,.1f}",
+                f"{state_mb * partitions / 1024:,.1f}",
+            )
+        )
+    each = ", ".join(f"{part} {cpu:.1f} µs or {1e6 / cpu:,.0f} events/s" for part, cpu in own.items())
+    headings = (
+        *("partitions", "events/s", "billions a day", "cores, workers and sinks", "cores, servers"),
+        *("changelog, MB/s", "`chat.requests` for a week, TB", "state of a day, GB"),
+    )
+    return (
+        f"A process works on one core. Per event and process: {each}. A partition is read by one process of "
+        f"each kind, so the slowest, {slowest}, bounds it: {most:,.0f} events/s. At half of that, "
+        f"{half:,.0f} events/s, what piled up in a pause is worked off in the time that the pause took. "
+        f"Kafka and ClickHouse take {servers:.1f} µs an event, copies not counted.\n\n"
+        + table(headings, lines)
+    )
+
+
 def _rates(found: Figures) -> list[tuple[str, Any]]:
     return [(rate, by) for rate, by in found.items() if rate != "taken"]
 
@@ -241,10 +289,13 @@ SECTIONS: Mapping[str, Callable[[Figures], str]] = {
     "cpu": cpu,
     "profile": profile,
     "soak": soak,
+    "cluster": cluster,
 }
+_NEEDED = {"cluster": ("rollup_full", "sink", "load", "workers", "cardinality", "restart", "changelog")}
 
 
 def section(name: str, figures: Figures) -> str:
     """The part as Markdown; a sentence, where it was not measured yet."""
-    measured = name in figures
-    return SECTIONS[name](figures) if measured else "Not measured yet."
+    make = SECTIONS[name]
+    measured = all(needed in figures for needed in _NEEDED.get(name, (name,)))
+    return make(figures) if measured else "Not measured yet."

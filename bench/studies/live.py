@@ -87,7 +87,7 @@ def run(home: Path, rates: tuple[int, ...] = RATES, users: int = 10_000, spaces:
         running.stop("watcher")
         _wait_for_end(blocks)
         check(running, sent)
-    seen = pl.read_ipc(home / "blocks.arrow", memory_map=False)
+    seen = pl.read_ipc(home / "blocks.arrow")
     found: dict[str, Any] = {"users": users, "spaces": spaces, "latency": {}, "changelog": {}, "cpu": {}}
     for phase in phases:
         found["latency"][str(phase.rate)] = latency(phase, seen, rows)
@@ -216,7 +216,9 @@ def _seen(events: pl.DataFrame, reached: pl.DataFrame, pane_us: int | None) -> p
         by.append("pane_start")
         events = events.with_columns(pane_start=pl.col("time") // pane_us * pane_us)
     first = reached.drop_nulls("offset").group_by([*by, "offset"]).agg(pl.col("read_at").min()).sort("offset")
-    joined = events.sort("offset").join_asof(first, on="offset", by=by, strategy="forward")
+    joined = events.sort("offset").join_asof(
+        first, on="offset", by=by, strategy="forward", check_sortedness=False
+    )
     if missing := joined["read_at"].null_count():
         raise WrongError(f"{missing} of {events.height} events were not seen")
     return joined["read_at"] - joined["time"]
