@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cli.sending import console, fail, plain
 from infra.settings import ClickHouseSettings, RetentionSettings, WindowSettings
-from sinks.clickhouse import connect, said
+from sinks.clickhouse import connect, is_transient, said
 from sinks.rebuild.history import History
 from sinks.rebuild.minutes import Outcome, Verdict
 from sinks.rebuild.rebuild import rebuild as rebuild_minutes
@@ -123,7 +123,10 @@ def _summary(outcome: Outcome, asked: int, recent: int, *, interrupted: bool) ->
 def _explained(error: Exception, settings: ClickHouseSettings) -> str:
     if getattr(error, "code", None) in (_NO_SUCH_TABLE, _NO_SUCH_DATABASE):
         return "ClickHouse has no tables yet: they are created when the sink starts (chatgauge sink)"
-    return (
-        f"ClickHouse at {settings.host}:{settings.port} does not do it: {said(error)}. What was rebuilt "
-        "stays; start again for the rest"
-    )
+    if is_transient(error):
+        where = f"{settings.host}:{settings.port}"
+        return (
+            f"ClickHouse at {where} does not answer ({said(error)}): what was rebuilt stays rebuilt; "
+            "start again for the rest"
+        )
+    return f"ClickHouse refuses: {said(error)}"

@@ -26,15 +26,18 @@ def chatgauge(
     )
 
 
+COMMANDS = ("up", "worker", "sink", "api", "topics", "doctor", "simulate", "replay", "rebuild")
+
+
 def test_help_lists_every_command() -> None:
     listed = chatgauge("--help")
 
     assert listed.returncode == 0
-    for command in ("up", "worker", "sink", "api", "topics", "doctor", "simulate", "replay"):
+    for command in COMMANDS:
         assert f" {command} " in listed.stdout
 
 
-@pytest.mark.parametrize("command", ["up", "worker", "sink", "api", "topics", "doctor", "simulate", "replay"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str) -> None:
     explained = chatgauge(command, "--help")
 

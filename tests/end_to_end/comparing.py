@@ -48,22 +48,40 @@ def assert_published(stack: Stack, expected: Recomputation) -> None:
 
 
 def assert_in_clickhouse(stack: Stack, expected: Recomputation) -> None:
-    """The same, but for the sketches, which ClickHouse holds as states of its own."""
+    """The same, of minutes; but for the sketches, which ClickHouse holds as states of its own."""
+    minutes = {group: figures for group, figures in expected.figures.items() if group.pane == "1m"}
+    assert_same(without_sketches(minutes), in_clickhouse(stack, "1m", "pane_start"))
+
+
+def assert_rebuilt(stack: Stack, history: Mapping[Group, Figures]) -> None:
+    """Minutes and days hold every event once, however late it came."""
+    days = {group: Figures(figures.sums) for group, figures in history.items() if group.pane == "1d"}
+    minutes = {group: figures for group, figures in history.items() if group.pane == "1m"}
+    assert_same(without_sketches(minutes), in_clickhouse(stack, "1m", "pane_start"))
+    found = in_clickhouse(stack, "1d", "toDateTime(day, 'UTC')")
+    keyed = {group: Figures(figures.sums) for group, figures in found.items()}
+    assert_same(
+        days, {group: figures for group, figures in keyed.items() if ("1d", group.grouping) in COUNTED}
+    )
+
+
+def in_clickhouse(stack: Stack, pane: str, start: str) -> dict[Group, Figures]:
+    """Minutes, added up by `start`; without the sketches."""
     sums = ", ".join(f"sum({name})" for name in SUMS)
     latencies = ", ".join(
         f"sum({name}_count), sum({name}_sum), min({name}_min), max({name}_max)" for name in LATENCIES
     )
     rows = stack.query(
-        f"SELECT pane, toUnixTimestamp(pane_start), grouping, key1, key2, {sums}, {latencies} "
-        "FROM windows FINAL WHERE pane != '1s' GROUP BY ALL"
+        f"SELECT toUnixTimestamp({start}) AS start, grouping, key1, key2, {sums}, {latencies} "
+        "FROM window_rows WHERE pane = '1m' GROUP BY start, grouping, key1, key2"
     )
     found: dict[Group, Figures] = {}
-    for pane, start, grouping, key1, key2, *figures in rows:
+    for begin, grouping, key1, key2, *figures in rows:
         key = (key1, key2)[: len(KEYS[grouping])]
-        found[Group(pane, start * SECOND, grouping, key)] = Figures(
+        found[Group(pane, begin * SECOND, grouping, key)] = Figures(
             figures[: len(SUMS)], _latencies(figures[len(SUMS) :])
         )
-    assert_same(without_sketches(expected.figures), found)
+    return found
 
 
 def _latencies(figures: list[int]) -> dict[str, Latency]:

@@ -144,6 +144,8 @@ class Recomputation:
     """Requests that came after their minute's time."""
     repeats: set[Place] = field(default_factory=set)
     """Requests that were known already."""
+    prices: Mapping[Place, int | None] = field(default_factory=dict)
+    """What each finished request cost, in nano-USD; None: not known."""
 
 
 class Repeats:
@@ -170,7 +172,7 @@ def recompute(records: Iterable[Record], price_of: Mapping[Place, int | None]) -
     `price_of` says what each finished request cost, in nano-USD; None: not known.
     """
     counting = Counting()
-    result = Recomputation()
+    result = Recomputation(prices=price_of)
     for record in records:
         place = (record.partition, record.offset)
         event = read(record)
@@ -191,6 +193,18 @@ def recompute(records: Iterable[Record], price_of: Mapping[Place, int | None]) -
             result.repeats.add(place)
     result.figures = counting.figures
     return result
+
+
+def history(expected: Recomputation) -> dict[Group, Figures]:
+    """The figures once they are rebuilt: every finished request once, however late it came."""
+    seen: set[Identity] = set()
+    figures: dict[Group, Figures] = {}
+    for place, event in expected.requests.items():
+        identity = (event["event_id"], micros(event["occurred_at"]))
+        if event["phase"] == "finished" and identity not in seen:
+            seen.add(identity)
+            add(figures, event, expected.prices[place])
+    return figures
 
 
 class Counting:

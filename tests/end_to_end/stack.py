@@ -51,6 +51,9 @@ class Stack:
             "CHATGAUGE_WORKER_USAGE_METRICS_PORT": ports["USAGE"],
             "CHATGAUGE_SINK_METRICS_PORT": ports["SINK"],
             "CHATGAUGE_WINDOWS_TIMEZONE": "UTC",
+            # So that what the streams have counted can be seen: tests rebuild when they want to.
+            "CHATGAUGE_SINK_REBUILD_QUIET": "PT1H",
+            "CHATGAUGE_SINK_REBUILD_DELAY": "PT1H",
         }
         self.log = Log(self.env["CHATGAUGE_KAFKA_BOOTSTRAP"])
         self.api = httpx.Client(base_url=f"http://127.0.0.1:{ports['API']}", timeout=60, trust_env=False)

@@ -121,6 +121,25 @@ def test_a_recorded_trace_moves_no_watermark_and_is_no_live_traffic(replayed: St
     assert imported["groups"][0]["requests"] == 19_366
 
 
+def test_a_trace_sent_twice_counts_once_when_it_is_rebuilt(
+    replayed: Stack, trace: Path, expected: Minutes
+) -> None:
+    asked = (
+        "SELECT toUnixTimestamp(minute), requests, prompt_tokens, completion_tokens "
+        "FROM requests_total_per_minute"
+    )
+    replayed.run("replay", trace, "--speed", "max")
+    replayed.wait_until_settled()
+    assert_same(
+        {at: tuple(2 * n for n in row) for at, row in expected.items()}, by_minute(replayed.query(asked))
+    )
+
+    said = replayed.run("rebuild", "--from", "2023-11-16T18:00Z", "--to", "2023-11-16T20:00Z")
+
+    assert said == f"rebuilt {len(expected)} minutes\n"
+    assert_same(expected, by_minute(replayed.query(asked)))
+
+
 def by_minute(rows: list[tuple[int, int, int, int]]) -> Minutes:
     """Rows that begin with the minute, in seconds since 1970."""
     return {minute * SECOND: (requests, prompt, completion) for minute, requests, prompt, completion in rows}

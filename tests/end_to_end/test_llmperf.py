@@ -142,7 +142,7 @@ def test_latencies_in_clickhouse_are_within_one_percent(
         rows = replayed.query(
             f"SELECT key1, key2, sum({column}_count), "
             f"quantilesDDMerge(0.01, 0.5, 0.95, 0.99)({column}_sketch) "
-            "FROM windows FINAL WHERE grouping = 'model' AND pane = '1m' GROUP BY key1, key2"
+            "FROM window_rows WHERE grouping = 'model' AND pane = '1m' GROUP BY key1, key2"
         )
 
         assert {(provider, model) for provider, model, *_ in rows} == expected.keys()

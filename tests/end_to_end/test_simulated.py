@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 
@@ -10,12 +11,13 @@ from tests.end_to_end.comparing import (
     assert_live,
     assert_published,
     assert_raw_history,
+    assert_rebuilt,
     assert_refused_in_clickhouse,
     dead_letters,
     recomputed,
 )
 from tests.end_to_end.published import figures_of, newest_blocks
-from tests.end_to_end.recomputation import SECOND, Recomputation
+from tests.end_to_end.recomputation import SECOND, Recomputation, history
 from tests.end_to_end.stack import Stack
 
 pytestmark = pytest.mark.timeout(900)
@@ -90,6 +92,17 @@ def test_requests_that_came_too_late_are_in_the_raw_history_alone(
 
     assert raw == (REQUESTS,)
     assert windows == (REQUESTS - len(expected.too_late),)
+
+
+def test_once_rebuilt_they_are_in_the_windows_too(stack: Stack, expected: Recomputation) -> None:
+    """Asked for the time of those that came too late, of which some have day panes that were counted."""
+    occurred = sorted(expected.requests[place]["occurred_at"] for place in expected.too_late)
+    first, last = occurred[0].isoformat(), (occurred[-1] + timedelta(minutes=1)).isoformat()
+
+    said = stack.run("rebuild", "--from", first, "--to", last)
+
+    assert re.search(r"^rebuilt [\d,]+ minutes$", said, re.MULTILINE), said
+    assert_rebuilt(stack, history(expected))
 
 
 def test_every_corrupt_message_is_one_dead_letter(stack: Stack, expected: Recomputation) -> None:
