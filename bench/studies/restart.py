@@ -27,11 +27,11 @@ FRESH = 4_000
 PATIENCE_S = 300.0
 
 
-def run(home: Path, day: days.Day) -> dict[str, Any]:
-    """Both workers, each with its own state; the figures."""
+def run(home: Path, day: days.Day, minutes: int = days.MINUTES) -> dict[str, Any]:
+    """Both workers, each with its own state; the figures. `minutes` of the day are there."""
     with stack.running(home) as running:
         began = time.monotonic()
-        written = days.write(running.bootstrap, day, datetime.now(UTC))
+        written = days.write(running.bootstrap, day, datetime.now(UTC), minutes=minutes)
         say(f"restart: a day of state written in {time.monotonic() - began:.0f} s")
         recent = Load(
             day.rate * int(RECENT.total_seconds()),
@@ -46,7 +46,7 @@ def run(home: Path, day: days.Day) -> dict[str, Any]:
             "rate": day.rate,
             "users": day.users,
             "spaces": day.spaces,
-            "minutes": days.MINUTES,
+            "minutes": minutes,
         }
         for kind in ("rollup", "usage"):
             first, _ = _until_acknowledged(running, kind, fresh=False)
