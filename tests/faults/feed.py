@@ -22,6 +22,7 @@ TOPIC = "chat.requests"
 _TICK_S = 0.02
 _MOST_UNACKNOWLEDGED = 5_000
 _REQUEST_TIMEOUT_MS = 15_000
+_STOPPED_WITHIN_S = 10
 _LARGEST_REQUEST = 4 * 1024 * 1024
 
 
@@ -164,8 +165,7 @@ class Feed:
             except (KafkaError, OSError):
                 await asyncio.sleep(0.2)
             finally:
-                with contextlib.suppress(KafkaError, OSError, asyncio.TimeoutError):
-                    await asyncio.wait_for(producer.stop(), 10)
+                await _close(producer)
 
     async def _produce(self, producer: AIOKafkaProducer) -> None:
         """Send until something fails, or the end. What isn't acknowledged then waits to be sent again."""
@@ -206,3 +206,13 @@ class Feed:
     def _count(self, message: Message, there: Any) -> None:
         self.sent.append(Sent(there.topic, there.partition, there.offset, message.kind, message.event_id))
         self._unacknowledged -= 1
+
+
+async def _close(producer: AIOKafkaProducer) -> None:
+    """Stop it; what it still holds is not waited for, since it is sent again, or given up."""
+    with contextlib.suppress(KafkaError, OSError, asyncio.TimeoutError):
+        await asyncio.wait_for(producer.stop(), _STOPPED_WITHIN_S)
+        return
+    if producer._sender is not None:
+        await producer._sender.close()
+    await producer.client.close()

@@ -31,33 +31,37 @@ def test_the_same_seed_makes_the_same_messages() -> None:
 
 
 def test_every_kind_of_the_mix_is_sent() -> None:
-    kinds = Counter(message.kind for message in mixer().messages(30_000))
+    kinds = Counter(message.kind for message in mixer().messages(12_000))
 
     assert {f"bad_{name}" for name in BAD} <= kinds.keys()
     assert MIX.keys() - {"bad"} <= kinds.keys()
-    assert kinds["finished"] > 20_000
+    assert kinds["finished"] > 8_000
 
 
 def test_repeats_are_the_same_bytes_by_the_same_key() -> None:
     first: dict[str, tuple[bytes, bytes | None]] = {}
     repeats = 0
-    for message in mixer().messages(20_000):
+    for message in mixer().messages(6_000):
         if message.kind.startswith("repeat"):
             key, value = first[message.event_id]
             assert value == message.value
             assert (key == message.key) is (message.kind != "repeat_elsewhere")
             repeats += 1
         first.setdefault(message.event_id, (message.key, message.value))
-    assert repeats > 1_000
+    assert repeats > 300
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_what_is_bad_is_bad_for_the_reason_given(name: str) -> None:
-    reason, _ = BAD[name]
-    found = [m for m in mixer().messages(2_000, "bad") if m.kind == f"bad_{name}"]
+def test_what_is_bad_is_bad_for_the_reason_given() -> None:
+    reasons: dict[str, Counter[str]] = {}
+    for message in mixer().messages(1_000, "bad"):
+        reason = read(arrived(message.value))
+        assert isinstance(reason, str), message.kind
+        reasons.setdefault(message.kind.removeprefix("bad_"), Counter())[reason] += 1
 
-    assert len(found) > 50
-    assert {read(arrived(message.value)) for message in found} == {reason}
+    assert {name: list(found) for name, found in reasons.items()} == {
+        name: [reason] for name, (reason, _) in BAD.items()
+    }
+    assert all(found.total() > 20 for found in reasons.values())
 
 
 def test_times_are_those_of_the_kind() -> None:
