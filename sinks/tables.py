@@ -151,6 +151,7 @@ def _ttls(retention: RetentionSettings) -> dict[str, str]:
         "samples": kept("toDateTime(arrived_at)", retention.samples_days),
         "dead_letters": kept("toDateTime(refused_at)", retention.dead_letters_days),
         "arrivals": kept("day", retention.windows_days),
+        "checked_minutes": kept("minute", retention.windows_days),
         "windows": (
             f"{kept('written_at', retention.live_windows_days)} WHERE pane = '1s', "
             f"{kept('written_at', retention.windows_days)} WHERE pane != '1s'"

@@ -49,6 +49,15 @@ ENGINE = ReplacingMergeTree(generation)
 ORDER BY minute
 COMMENT 'Minutes whose figures were rebuilt from the raw events; with this row they are switched over. Read it with FINAL.';
 
+CREATE TABLE IF NOT EXISTS checked_minutes
+(
+    `minute` DateTime('UTC') COMMENT 'Start of the minute.',
+    `stored_at` DateTime64(6, 'UTC') COMMENT 'When the last record had been stored of those looked at.'
+)
+ENGINE = ReplacingMergeTree(stored_at)
+ORDER BY minute
+COMMENT 'Minutes of live events that were looked at for repeats the streams could not see, and are right as they are.';
+
 CREATE OR REPLACE VIEW window_rows
 (
     `pane` LowCardinality(String) COMMENT 'Length of the pane: 1s or 1m.',

@@ -17,13 +17,14 @@ from sinks import backoff
 from sinks.aside import aside, ended, within
 from sinks.clickhouse import is_transient, said
 from sinks.metrics import SinkMetrics
+from sinks.rebuild.checking import Checking
 from sinks.rebuild.history import History, Waiting
 from sinks.rebuild.minutes import Outcome, Verdict
 from sinks.rebuild.rebuild import rebuild
 from streams.windows.panes import SECOND, Micros
 
 _LOG: Final = logging.getLogger(__name__)
-_LOOK_EVERY_S: Final = 5.0
+_LOOK_EVERY_S: Final = 10.0
 _ROUND_S: Final = 60.0
 """How long a round may take: then those that have come meanwhile are looked at too."""
 _REFUSED_PAUSE_S: Final = 300.0
@@ -134,13 +135,17 @@ class AutomaticRebuild:
         started = time.monotonic()
         with closing(self._connect()) as client:
             history = self._history(client)
-            waiting = history.waiting()
+            checking = Checking(client, self._queue.quiet)
+            doubtful = checking.doubtful()
+            waiting = history.waiting() + doubtful
             self._report(len(waiting))
             due = self._queue.due(waiting, started)
             if not due:
                 self._sweep(history, started)
                 return False
             outcome = self._rebuild(history, due, stopping)
+            refused = {minute for minutes in outcome.not_whole.values() for minute in minutes}
+            checking.note({one.minute // SECOND: one.stored_at for one in doubtful if one.minute in refused})
         ended = time.monotonic()
         self._queue.put_off(outcome, waiting, ended)
         self._report(len(waiting) - outcome.rebuilt)

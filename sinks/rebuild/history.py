@@ -21,7 +21,8 @@ _READING: Final = {"max_threads": 1, "do_not_merge_across_partitions_select_fina
 _WRITING: Final = {"async_insert": 0, "max_partitions_per_insert_block": 0}
 _MOST_ROWS: Final = 100_000
 _MOST_WAITING: Final = 100_000
-_SETTLED: Final = f"minute <= now() - {(SETTLED_AFTER + MINUTE) // SECOND}"
+SETTLED: Final = f"minute <= now() - {(SETTLED_AFTER + MINUTE) // SECOND}"
+"""Which minutes ended long enough ago, in SQL."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class History:
             FROM
             (
                 SELECT minute, max(late) AS is_late, max(stored_at) AS last_stored
-                FROM arrivals WHERE {_SETTLED} GROUP BY minute
+                FROM arrivals WHERE {SETTLED} GROUP BY minute
             ) AS a
             LEFT JOIN rebuilt AS r USING (minute)
             LEFT JOIN
@@ -84,7 +85,7 @@ class History:
         """Minutes of a span of time that have any request; and how many more ended too recently."""
         rows = self._rows(
             f"""
-            SELECT toUnixTimestamp(minute), {_SETTLED}
+            SELECT toUnixTimestamp(minute), {SETTLED}
             FROM
             (
                 SELECT minute FROM arrivals

@@ -80,6 +80,7 @@ def tables(clickhouse: ClickHouseSettings) -> Iterator[Client]:
             records = [Record(at, value, timestamp=now // 1_000) for at, value in enumerate(values)]
             store(client, writer, records)
         store(client, windows, list(window_records(now)))
+        client.command("INSERT INTO rebuilt_minutes (minute, generation) VALUES (now() - 86400, 1)")
         yield client
         client.command(f"DROP DATABASE {settings.database}")
 

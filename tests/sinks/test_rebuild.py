@@ -20,6 +20,7 @@ from sinks import arrivals, events
 from sinks.clickhouse import connect
 from sinks.metrics import SinkMetrics
 from sinks.rebuild import rebuild as rebuilding
+from sinks.rebuild.checking import Checking
 from sinks.rebuild.history import History
 from sinks.rebuild.minutes import Evidence, Outcome, Verdict, batches, judge
 from sinks.rebuild.rebuild import rebuild
@@ -154,7 +155,15 @@ def shared(clickhouse: ClickHouseSettings) -> Iterator[ClickHouseSettings]:
 def tables(shared: ClickHouseSettings) -> Iterator[Client]:
     """A client of it; the tables are empty."""
     with connect(shared) as client:
-        for table in ("events", "spans", "samples", "arrivals", "windows", "rebuilt_minutes"):
+        for table in (
+            "events",
+            "spans",
+            "samples",
+            "arrivals",
+            "windows",
+            "rebuilt_minutes",
+            "checked_minutes",
+        ):
             client.command(f"TRUNCATE TABLE {table}")
         yield client
 
@@ -444,6 +453,35 @@ def test_an_older_rebuild_follows_a_newer_one_when_the_clock_was_set_back(
     log.send([made(chance, 1, NOON)])
     done(history, [NOON], clock=lambda: 1_900 * 10**15)
     assert counted(tables) == {NOON: 2}
+
+
+def test_repeats_by_another_partition_are_found_though_they_come_in_time(
+    log: Log, history: History, tables: Client
+) -> None:
+    chance = random.Random(18)
+    requests = [made(chance, n, NOON + n % 3 * MINUTE) | {"imported": False} for n in range(30)]
+    log.send(requests)
+    log.send([requests[0]], 1)
+    log.send([requests[1], requests[1]])  # which the stream sees
+    log.send([made(chance, 99, NOON + HOUR) | {"imported": False}])
+    log.send([made(chance, 98, NOON + HOUR) | {"imported": False}], 1)
+    log.send([made(chance, 97, NOON + HOUR) | {"imported": False}], 2)
+    assert counted(tables) == {NOON: 11, NOON + MINUTE: 10, NOON + 2 * MINUTE: 10, NOON + HOUR: 3}
+    assert waiting(history) == []
+    checking = Checking(tables, quiet=0.0)
+
+    found = [one.minute for one in checking.doubtful()]
+    assert NOON in found
+    assert NOON + 2 * MINUTE not in found  # no repeats
+    assert NOON + HOUR not in found
+    done(history, found)
+    assert counted(tables) == {NOON: 10, NOON + MINUTE: 10, NOON + 2 * MINUTE: 10, NOON + HOUR: 3}
+
+    assert checking.doubtful() == []
+    assert Checking(tables, quiet=0.0).doubtful() == []
+    log.send([requests[2]], 2)
+    assert [one.minute for one in checking.doubtful()] == [NOON + 2 * MINUTE]
+    assert [one.minute for one in Checking(tables, quiet=60.0).doubtful()] == []
 
 
 def test_a_minute_is_left_alone_until_it_has_settled(log: Log, history: History, tables: Client) -> None:

@@ -114,8 +114,9 @@ async def test_it_rebuilds_what_waits_while_it_is_responsible_through_failures_o
         await running.until(lambda: shown(tables) == {NOON: 1})
         await running.until(lambda: running.metric("rebuilt_minutes_total") == 1)
         away = True
+        await running.until(lambda: running.metric("rebuild_failures_total") == 1)
         import_one(tables, 1)
-        await running.until(lambda: running.metric("rebuild_failures_total") > 0)
+        await running.until(lambda: running.metric("rebuild_failures_total") == 2)
         assert shown(tables) == {NOON: 1}
         away = False
         await running.until(lambda: shown(tables) == {NOON: 2})
@@ -126,6 +127,14 @@ async def test_it_rebuilds_what_waits_while_it_is_responsible_through_failures_o
         tables.command("TRUNCATE TABLE events")
         await running.until(lambda: running.metric("rebuild_not_whole_minutes", reason="expired") == 1)
         assert running.metric("rebuild_waiting_minutes") == 0
+
+        # The same event by another partition: in time, so that nothing but the minute as a whole shows it.
+        tables.command(
+            "INSERT INTO events (_partition, _offset, arrived_at, occurred_at, event_id, phase) "
+            f"SELECT number, 9, at, fromUnixTimestamp64Micro({NOON}) + 3600 AS at, 'x', 'finished' "
+            "FROM numbers(2) SETTINGS async_insert = 0, optimize_on_insert = 0"
+        )
+        await running.until(lambda: shown(tables).get(NOON + 60 * MINUTE) == 1)
 
         running.responsible = False
         await running.until(lambda: running.metric("rebuild_not_whole_minutes", reason="expired") == 0)
