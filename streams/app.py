@@ -21,6 +21,7 @@ from schemas import topics
 from schemas.registry import SchemaRegistry
 from schemas.topics import Topic
 from streams.counting import Counting
+from streams.publication import Publication
 from streams.requests import RequestReader
 from streams.table import WindowTable
 from streams.transport import Batching, BatchTransport, Records
@@ -120,7 +121,8 @@ def build(
     )
     app.tables.add(table)
     closed = app.topic(topics.CLOSED.name, acks=False, **_RAW)
-    counting = Counting(app, table, closed, worker.plan, RequestReader(registry), kafka.bootstrap)
+    publication = Publication(app, table, closed, kafka.bootstrap)
+    counting = Counting(app, publication, worker.plan, RequestReader(registry))
     batching = Batching(
         frozenset({topics.REQUESTS.name}),
         frozenset({worker.table.name}),

@@ -59,6 +59,14 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         consumer._fetch_min_bytes = batching.min_bytes
         return consumer
 
+    def topic_partitions(self, topic: str) -> int | None:
+        """How many partitions a topic has; None while that isn't known.
+
+        Faust asks the snapshot that only the leader of a group has: for every other member there are none.
+        """
+        partitions = self._ensure_consumer().partitions_for_topic(topic)
+        return len(partitions) if partitions else None
+
     async def _fetch_records(
         self,
         consumer: aiokafka.AIOKafkaConsumer,
