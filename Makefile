@@ -47,6 +47,10 @@ MINUTES ?= 30
 soak: install ## MINUTES=30 of steady live load: memory has to stay flat; SOAK="--rate 30000" sets the load
 	$(BIN)/python -m bench.soak --minutes $(MINUTES) $(SOAK)
 
+.PHONY: fuzz
+fuzz: $(VENV)/.installed ## new inputs to the decoders; SECONDS=600, SEED=n; findings are in var/fuzz
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
 .PHONY: lock
 lock: $(VENV)/.installed ## resolve the requirements anew, with hashes
 	$(LOCK) pyproject.toml -o requirements/runtime.txt

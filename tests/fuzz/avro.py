@@ -100,8 +100,9 @@ class AvroBatches:
             if reading is not None and not reading.lenient:
                 assert not _times_exist(reading.record, name), f"{value!r} should be taken"
             return
-        assert reading is not None and not reading.lenient, f"{value!r} should be refused"
         assert value is not None
+        assert reading is not None, f"{value!r} should be refused"
+        assert not reading.lenient, f"{value!r} should be refused"
         writer, rest = self._writer(value)
         stream = io.BytesIO(rest)
         assert record == _or_nan(

@@ -6,7 +6,7 @@ The model knows the log alone. Whatever way it is read, and however often, the b
 from collections.abc import Iterable
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -127,13 +127,13 @@ class Worker(RuleBasedStateMachine):
     def arrive(self, many: list[tuple[int, dict[str, Any]]]) -> None:
         for wait, fields in many:
             self.now += wait
-            given = dict(fields)
-            late, repeats = given.pop("late"), given.pop("repeats")
+            said = dict(fields)
+            late, repeats = said.pop("late"), said.pop("repeats")
             offset = 2 * len(self.log)
             if repeats is not None and len(self.log) >= repeats:
                 row = {**self.log[-repeats], "_offset": offset, "_arrived": self.now}
             else:
-                row = request(offset, self.now - late, _arrived=self.now, **given)
+                row = request(offset, self.now - late, _arrived=self.now, **said)
             self.log.append(row)
 
     def read(self, size: int) -> tuple[list[Request], Step | None]:
