@@ -59,12 +59,14 @@ class Shape:
         Sums that are missing are 0, other figures null. Raises RefusedError (malformed).
         """
         if not table.schema.equals(self.schema):
+            # What is missing is made in one piece, what is there may come in several.
+            table = table.combine_chunks()
             table = pa.table([_column(table, field) for field in self.schema], schema=self.schema)
         columns = table.columns
         for place in self.required:
             if columns[place].null_count:
                 raise _refusal(f"{self.schema.names[place]} is null")
-        for keys, counts in self.sketches:
+        for keys, counts in self.sketches if table.num_rows else ():
             for part in zip(columns[keys].chunks, columns[counts].chunks, strict=True):
                 if not _is_sketch(*part):
                     raise _refusal(f"{self.schema.names[keys]} and their counts are no sketches")
