@@ -113,12 +113,8 @@ def in_a_worker(points: Points) -> None:
         if message.topic == REQUESTS.name:
             points.pass_by(BEFORE_ACKNOWLEDGING)
 
-    def of_blocks(_: object, __: int, step: Any) -> None:
-        if step.blocks:
-            points.pass_by(BEFORE_WRITE)
-
     around(Counting, "step", before=lambda *_: points.pass_by(IN_THE_BODY))
-    around(Counting, "_write", before=of_blocks)
+    around(WindowTable, "send_changelog", before=lambda *_: points.pass_by(BEFORE_WRITE))
     around(BatchConsumer, "ack", before=of_requests)
     around(WindowTable, "apply_changelog_batch", after=lambda *_: points.pass_by(IN_RECOVERY))
 

@@ -2,9 +2,10 @@
 
     python batch_worker.py BOOTSTRAP TOPIC PARTITIONS FILE [--hold | --slow | --seeking]
 
-For each event it adds a line of JSON to the file: partition, offset, the records' offsets, and the first
-value. It acknowledges each, unless it is told to hold; slowly, if told so. `--seeking`
-makes it linger before it goes on from the committed offsets. Its table recovers from TOPIC-state.
+For each event it adds a line of JSON to the file: partition, offset, the records' offsets, the first
+value, and how many partitions the topic has. It acknowledges each, unless it is told to hold; slowly,
+if told so. `--seeking` makes it linger before it goes on from the committed offsets. Its table recovers
+from TOPIC-state.
 """
 
 import asyncio
@@ -64,6 +65,7 @@ def main(bootstrap: str, topic: str, partitions: str, file: str, *options: str) 
                 "offset": event.message.offset,
                 "offsets": [record.offset for record in records],
                 "first": records[0].value.decode(),
+                "partitions": app.consumer.topic_partitions(topic),
             }
             with Path(file).open("a", encoding="utf-8") as handed:  # noqa: ASYNC230
                 handed.write(json.dumps(line) + "\n")

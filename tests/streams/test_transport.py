@@ -121,6 +121,23 @@ def test_what_was_not_acknowledged_comes_again(broker: Broker, topic: str, tmp_p
     assert handed.offsets == {0: list(range(500))}
 
 
+def test_every_worker_of_a_group_knows_how_many_partitions_there_are(
+    broker: Broker, topic: str, tmp_path: Path
+) -> None:
+    with (
+        worker(broker, topic, tmp_path / "leader") as leader,
+        worker(broker, topic, tmp_path / "follower") as follower,
+    ):
+
+        def both_were_handed_something() -> bool:
+            broker.send(topic, dict.fromkeys(range(PARTITIONS), numbered(1)))
+            return bool(leader.events and follower.events)
+
+        wait_until("both workers have partitions", both_were_handed_something)
+
+    assert {event["partitions"] for event in [*leader.events, *follower.events]} == {PARTITIONS}
+
+
 def test_a_fetch_that_a_rebalance_takes_from_the_agent_comes_again(
     broker: Broker, topic: str, tmp_path: Path
 ) -> None:
