@@ -28,6 +28,7 @@ from bench.contenders import product
 from bench.events import Load, start_of_load
 from bench.progress import say
 from bench.stack import PARTITIONS, Stack
+from bench.studies.restart import committed
 from schemas.topics import REQUESTS, WINDOWS
 from sinks.clickhouse import connect
 from sinks.consumer import group_of
@@ -107,6 +108,9 @@ def _rollup(home: Path, course: Course, count: int, events: int, share: float | 
             asyncio.run(_counted(running))
 
         figures = _timed(running, names, cargo, finished, share)
+        running.wait(
+            "the last acknowledgement", lambda: _acknowledged(running) == cargo.messages, READY_WITHIN_S
+        )
         expected = course.windows(running.bootstrap, events)
         windows = asyncio.run(product.published(running.bootstrap, PARTITIONS, SPACE))
         if wrong := work.differences(expected, windows):
@@ -176,6 +180,11 @@ def _timed(
         "cpu_seconds_per_million": round(sum(used.values()) / cargo.messages * 1e6, 2),
         "share_of_work": [round(cpu / sum(worked.values()), 2) for cpu in worked.values()],
     }
+
+
+def _acknowledged(running: Stack) -> int:
+    """Blocks of one step become visible one after the other; what is acknowledged is there whole."""
+    return sum(asyncio.run(committed(running.bootstrap, "rollup")).values())
 
 
 async def _counted(running: Stack) -> None:
