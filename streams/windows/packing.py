@@ -3,6 +3,7 @@
 Arrow takes the buffers of a stream as they come; offsets that point elsewhere make it read elsewhere.
 """
 
+import struct
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,13 +25,43 @@ def unpack(packed: bytes) -> pa.Table:
         if not 0 <= size <= MOST_BYTES:
             raise _refusal(f"they say to have {size} bytes: at most {MOST_BYTES} are taken")
         stream = zstandard.ZstdDecompressor(max_window_size=MOST_BYTES).decompress(packed)
+        _check_messages(stream)
         with pa.ipc.open_stream(stream) as reader:
             table = reader.read_all()
         table.validate(full=True)
-    except (zstandard.ZstdError, pa.ArrowException, OSError, ValueError) as error:
+    except (zstandard.ZstdError, pa.ArrowException, OSError, ValueError, struct.error) as error:
         # Arrow says with OSError, too, that a stream is not as it should be.
         raise _refusal(str(error)) from error
     return table
+
+
+def _check_messages(stream: bytes) -> None:
+    """Refuses what our rows never have: dictionaries, and buffers that are compressed again, of which a
+    hundred bytes can become a gigabyte."""
+    for message in pa.ipc.MessageReader.open_stream(stream):
+        if message.type == "record batch":
+            # The third field of the flatbuffer `Message` is the `RecordBatch`, whose fourth is the codec.
+            octets = message.metadata.to_pybytes()
+            batch = _field(octets, _follow(octets, 0), 2)
+            if _field(octets, _follow(octets, batch), 3):
+                raise _refusal("their buffers are compressed")
+        elif message.type != "schema":
+            raise _refusal(f"a {message.type} is among them")
+
+
+def _follow(octets: bytes, at: int) -> int:
+    """Where a flatbuffer's reference points to."""
+    return at + int(struct.unpack_from("<I", octets, at)[0])
+
+
+def _field(octets: bytes, table: int, number: int) -> int:
+    """Where a field of a flatbuffer's table stands; 0 if it isn't there."""
+    fields = table - int(struct.unpack_from("<i", octets, table)[0])
+    (size,) = struct.unpack_from("<H", octets, fields)
+    if 4 + 2 * number >= size:
+        return 0
+    (offset,) = struct.unpack_from("<H", octets, fields + 4 + 2 * number)
+    return table + offset if offset else 0
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,9 @@ class WindowBlocks:
     def __init__(self) -> None:
         self._packer = zstandard.ZstdCompressor(level=1)
         self._nothing = self._packer.compress(bytes(300_000_000))
+        self._twice = self._packer.compress(
+            _compressed(pa.table({"requests": np.zeros(40_000_000, np.int64)}))
+        )
 
     def case(self, chance: random.Random) -> tuple[str, bytes]:
         """The grouping that the Kafka key names, and a value."""
@@ -47,7 +50,7 @@ class WindowBlocks:
         elif 0.8 <= kind < 0.84:
             packed = b"\x28\xb5\x2f\xfd\xe0" + chance.choice(_CLAIMS).to_bytes(8, "little") + packed[6:]
         elif 0.84 <= kind < 0.85:
-            packed = self._nothing
+            packed = chance.choice((self._nothing, self._twice))
         value = write_block(_block(grouping, packed, chance))
         if kind > 0.92:
             value = spoiled(value, [value], chance)
@@ -83,6 +86,14 @@ class WindowBlocks:
         if rows.num_rows and len(groups or {()}) == rows.num_rows:
             restored = restore(block, grouping).rows()
             assert all(restored[name].to_pylist() == rows[name].to_pylist() for name in grouping.sums)
+
+
+def _compressed(table: pa.Table) -> bytes:
+    """With the buffers compressed in themselves."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write(table)
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def _overflows(rows: pa.Table) -> bool:

@@ -62,7 +62,7 @@ class Statements:
         statement = chance.choice(STATEMENTS)
         kind = chance.random()
         if kind < 0.1:
-            return chance.choice(_PIECES) * chance.choice((100, 20_000, 100_000))
+            return b"SELECT " + b"".join(chance.sample(_PIECES, 2)) * chance.choice((100, 20_000, 60_000))
         if kind < 0.3:
             return b"".join(chance.choice((*_PIECES, *STATEMENTS)) for _ in range(chance.randrange(60)))
         return spoiled(statement, STATEMENTS, chance)
