@@ -146,8 +146,9 @@ class LiveState:
     def apply(self, key: bytes | None, value: bytes | None, arrived_at: Micros) -> None:
         """Take a record of `chat.windows` or `chat.usage`; `arrived_at` is its Kafka timestamp.
 
-        What is no block, or not the key's, is counted as refused. A block of the same key and `since` replaces the one
-        held unless it is older; one with another `since` adds to it. A tombstone drops the key.
+        What is no block, or not the key's, is counted as refused. A block of the same key and `since`
+        replaces the one held unless it is older; one with another `since` adds to it. A tombstone drops
+        the key.
         """
         try:
             parsed = BlockKey.decode(key or b"")

@@ -86,7 +86,8 @@ class TestBlocks:
         state.apply(b"0|live|1s", value, NOW)
         state.apply(key, value[:20], NOW)
         state.apply(None, value, NOW)
-        assert state.counts.refused == 3
+        state.apply(key.replace(b"|1s|", b"|1m|"), value, NOW)
+        assert state.counts.refused == 4
         assert requests_in(state) == 0
 
     def test_a_block_with_unreadable_rows_harms_no_other_and_is_said_to_be_missing(

@@ -21,6 +21,7 @@ from schemas.errors import (
 )
 from schemas.registry import SchemaRegistry
 from schemas.resolution import FieldType, field_types
+from tests.fuzz import plain
 from tests.schemas.conftest import RegistryServer
 from tests.schemas.events import NOON_US, REQUEST, long, request, value
 
@@ -184,3 +185,21 @@ class TestWithARegistry:
         decoded = Codec(REQUEST, registry).decode(wire.confluent_header(number) + body)
         assert decoded["imported"] is False
         assert decoded["total_us"] == 1_500_001
+
+
+@pytest.mark.parametrize(
+    ("field", "spoiled"),
+    [
+        ("imported", b"\x02"),
+        ("phase", b"\x01"),
+        ("phase", b"\x04"),
+        ("trace_id", b"\x04"),
+        ("trace_id", b"\x01"),
+    ],
+)
+def test_what_no_writer_writes_is_refused_rather_than_read_as_something(field: str, spoiled: bytes) -> None:
+    """A Boolean of 2, an index beyond or before its enum, a branch that the union doesn't have."""
+    whole = value(request(1))
+    at = 10 + plain.read(whole[10:], REQUEST, REQUEST.fields).starts[field]
+    with pytest.raises(RefusedError, match=field):
+        Codec(REQUEST).decode(whole[:at] + spoiled + whole[at + 1 :])
