@@ -30,10 +30,27 @@ GROUP BY minute, _partition, day
 """What the view `arrivals_of_events` notes."""
 
 
+_MISSING: Final = f"""
+INSERT INTO arrivals
+SELECT noted.*
+FROM ({NOTED}) AS noted
+LEFT JOIN
+(
+    SELECT minute, groupBitmapMergeState(offsets) AS offsets
+    FROM arrivals
+    WHERE _partition = {{{{partition:Int32}}}}
+        AND minute IN (SELECT toStartOfMinute(occurred_at) FROM events WHERE {{ends}})
+    GROUP BY minute
+) AS known USING (minute)
+WHERE bitmapAndnotCardinality(noted.offsets, known.offsets) > 0
+"""  # noqa: S608 - constants
+
+
 def note_again(client: Client, partition: int, highest: int) -> None:
-    """Notes the last events of a partition of `chat.requests`; `highest` is the offset of the last one."""
-    ends = "AND _partition = {partition:Int32} AND _offset > {after:Int64}"
+    """Notes those of the last events of a partition of `chat.requests` that are not; `highest` is the offset
+    of the last one."""
+    ends = "_partition = {partition:Int32} AND _offset > {after:Int64}"
     client.command(
-        f"INSERT INTO arrivals {NOTED.format(more=ends)}",
+        _MISSING.format(more=f"AND {ends}", ends=ends),
         parameters={"partition": partition, "after": highest - _LONGEST_INSERT},
     )

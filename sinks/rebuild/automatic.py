@@ -25,6 +25,8 @@ from streams.windows.panes import SECOND, Micros
 
 _LOG: Final = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 10.0
+_REST: Final = 10
+"""After a round at least so many times its duration: years of minutes take a while to look through."""
 _ROUND_S: Final = 60.0
 """How long a round may take: then those that have come meanwhile are looked at too."""
 _REFUSED_PAUSE_S: Final = 300.0
@@ -110,12 +112,13 @@ class AutomaticRebuild:
                 self._queue.forget()
                 self._report(0)
                 continue
+            started = time.monotonic()
             try:
                 work = asyncio.create_task(aside(self._round, stopping))
                 if not await ended(work, stopping):
                     work.cancel()  # what its thread has under way does no harm
                     return
-                pause = 0.0 if work.result() else pause
+                pause = 0.0 if work.result() else max(pause, _REST * (time.monotonic() - started))
                 failures = 0
             except Exception as error:
                 # Whatever it is, the sinks go on.

@@ -138,6 +138,13 @@ def test_a_trace_sent_twice_counts_once_when_it_is_rebuilt(
 
     assert said == f"rebuilt {len(expected)} minutes\n"
     assert_same(expected, by_minute(replayed.query(asked)))
+    span = {"start": "2023-11-16T18:15:00Z", "end": "2023-11-16T19:15:00Z", "step": "1m"}
+    for include, requests in (("all", 19_366), ("imported", 19_366), ("live", None)):
+        told = replayed.api.get(
+            "/api/metrics/historical",
+            params={"type": "requests", "aggregation": "sum", "include": include, **span},
+        ).json()
+        assert [series["overall"] for series in told["series"]] == ([requests] if requests else [])
 
 
 def by_minute(rows: list[tuple[int, int, int, int]]) -> Minutes:

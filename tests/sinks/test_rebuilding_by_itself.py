@@ -101,6 +101,7 @@ async def test_it_rebuilds_what_waits_while_it_is_responsible_through_failures_o
     tables: Client, database: ClickHouseSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(automatic, "_LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(automatic, "_REST", 0)
     away = False
 
     def connecting() -> Client:
