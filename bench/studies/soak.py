@@ -1,9 +1,10 @@
 """`make soak`: the memory of every part under a steady live load, at half of what the machine can take.
 
-All parts run as installed. The top rate is found first: a load that waits on the topic is worked off by
-both workers and the sinks at once. Then events come at half of that rate, and memory is sampled to the end:
-it has to stay within `FLAT` of where it was after warming up; the topic must not pile up, and every event
-has to be counted. The topic keeps little, so that the disk doesn't fill; ClickHouse keeps everything.
+All parts run as installed. The top rate is found first, unless a rate is given: a load that waits on the
+topic is worked off by both workers and the sinks at once. Then events come at half of that rate, and memory
+is sampled to the end: it has to stay within `FLAT` of where it was after warming up; the topic must not pile
+up, and every event has to be counted. The topic keeps little, so that the disk doesn't fill; ClickHouse
+keeps everything.
 """
 
 import asyncio
@@ -52,12 +53,13 @@ def run(home: Path, minutes: float, rate: int | None) -> dict[str, Any]:
         for kind in ("rollup", "usage"):
             running.start_worker(kind)
         running.start_sink()
-        top = _top_rate(running)
-        steady = rate or top // 2 // 1000 * 1000
-        say(f"soak: all parts together take {top:,}/s; {minutes:g} minutes at {steady:,}/s")
+        top, waiting = (None, 0) if rate else (_top_rate(running), PROBE)
+        steady = rate or max(1_000, (top or 0) // 2 // 1000 * 1000)
+        found_out = f"all parts together take {top:,}/s; " if top else ""
+        say(f"soak: {found_out}{minutes:g} minutes at {steady:,}/s")
         _require_space(home, steady * minutes * 60)
-        samples, sent = _steady(running, minutes, steady)
-        _check(running, PROBE + sent)
+        samples, sent = _steady(running, minutes, steady, waiting)
+        _check(running, waiting + sent)
     memory = {part: _flatness(samples, part) for part in samples[0]["rss_mb"]}
     return {
         "minutes": minutes,
@@ -99,7 +101,7 @@ def _top_rate(running: Stack) -> int:
     return round(PROBE / (time.monotonic() - began))
 
 
-def _steady(running: Stack, minutes: float, rate: int) -> tuple[list[dict[str, Any]], int]:
+def _steady(running: Stack, minutes: float, rate: int, waiting: int) -> tuple[list[dict[str, Any]], int]:
     command = [
         *(sys.executable, "-m", "bench.feeder", "--bootstrap", running.bootstrap, "--rate", str(rate)),
         *("--partitions", str(PARTITIONS), "--users", str(USERS), "--spaces", str(SPACES)),
@@ -114,7 +116,7 @@ def _steady(running: Stack, minutes: float, rate: int) -> tuple[list[dict[str, A
     finally:
         feeder.send_signal(signal.SIGTERM)
         feeder.wait()
-    _catch_up(running, PROBE + told["sent"])
+    _catch_up(running, waiting + told["sent"])
     return samples, int(told["sent"])
 
 
