@@ -17,6 +17,9 @@ from streams.windows import sketch
 MOST_BYTES: Final = 256 * 2**20
 """Of a block's rows, unpacked: some ten thousand groups with full sketches are 100 MB."""
 
+_MOST_COUNTED: Final = 2**40
+"""In a bucket of a sketch: far more than there are, and sums of them stay exact as doubles."""
+
 
 def unpack(packed: bytes) -> pa.Table:
     """The table in a zstd frame that holds an Arrow IPC stream. Raises RefusedError (malformed)."""
@@ -127,6 +130,8 @@ def _is_sketch(keys: pa.ListArray, counts: pa.ListArray) -> bool:
         ends - ends[0], counts.offsets.to_numpy() - counts.offsets[0].as_py()
     ):
         return len(keys) == 0
+    if (keys.null_count or counts.null_count) and not keys.is_null().equals(counts.is_null()):
+        return False
     flat, weights = keys.flatten(), counts.flatten()
     if flat.null_count or weights.null_count:
         return False
@@ -138,7 +143,10 @@ def _is_sketch(keys: pa.ListArray, counts: pa.ListArray) -> bool:
     rising = buckets[1:] > buckets[:-1]
     borders = ends[1:-1] - ends[0]
     rising[borders[(borders > 0) & (borders < buckets.size)] - 1] = True
-    return bool(rising.all() and buckets.min() >= 0 and buckets.max() < sketch.WIDTH and many.min() > 0)
+    within = (
+        buckets.min() >= 0 and buckets.max() < sketch.WIDTH and many.min() > 0 and many.max() < _MOST_COUNTED
+    )
+    return bool(rising.all() and within)
 
 
 def _refusal(detail: str) -> RefusedError:
