@@ -86,6 +86,7 @@ def _floor(time: Micros) -> Micros:
 def _setting(stop: threading.Event) -> Callable[[int, FrameType | None], None]:
     def handle(number: int, frame: FrameType | None) -> None:
         stop.set()
+        signal.signal(number, signal.SIG_DFL)  # who asks twice doesn't want to wait
 
     return handle
 

@@ -26,6 +26,9 @@ _LOOK_EVERY_S: Final = 0.2
 _ONE_BLOCK: Final = {
     "async_insert": 0,
     "insert_deduplicate": 1,
+    # What a view notes of an insert is noted after it, and once more when it is sent again.
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    "parallel_view_processing": 0,
     "max_insert_block_size": 100_000_000,
     "min_insert_block_size_rows": 100_000_000,
     "min_insert_block_size_bytes": 0,

@@ -101,8 +101,8 @@ class History:
         return settled, len(rows) - len(settled)
 
     def oldest_day(self) -> date:
-        """The first day of arrival of which all raw events are still kept."""
-        days = self._rows("SELECT toDate(now('UTC')) - {days:Int64}", days=self._events_days - 1)
+        """The first day of arrival of which all raw events are kept for an hour at least."""
+        days = self._rows("SELECT toDate(now('UTC') + 3600) - {days:Int64}", days=self._events_days - 1)
         found: date = days[0][0]
         return found
 
