@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -92,8 +93,9 @@ def _run(seed: int, count: int, kinds: Sequence[Kind], rate: float, directory: P
                 points.append(_checkpoint(conductor, len(outcomes)))
         finally:
             feed.stop(within_s=0)
-    except TimeoutError as trouble:
-        points.append(Checkpoint.failed(len(outcomes), str(trouble)))
+    except Exception as trouble:
+        traceback.print_exc()
+        points.append(Checkpoint.failed(len(outcomes), f"{type(trouble).__name__}: {trouble}"))
     finally:
         stack.stop()
     return Run(seed, time.monotonic() - started, outcomes, points, stack.ended)
