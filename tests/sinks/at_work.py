@@ -65,6 +65,7 @@ class Running:
 
     prometheus: CollectorRegistry
     task: asyncio.Task[None]
+    sink: Sink
 
     def metric(self, name: str, **labels: str) -> float:
         return self.prometheus.get_sample_value(name, labels) or 0.0
@@ -133,7 +134,7 @@ async def sink(
 
         made._consumer.commit = lost  # type: ignore[method-assign]
     stopping = asyncio.Event()
-    running = Running(prometheus, asyncio.create_task(made.run(stopping)))
+    running = Running(prometheus, asyncio.create_task(made.run(stopping)), made)
     try:
         yield running
         stopping.set()

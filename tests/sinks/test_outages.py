@@ -1,5 +1,6 @@
 """What a ClickHouse in trouble says, and one that says nothing: the sink tries again, and can be stopped."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from infra.settings import ClickHouseSettings
+from sinks import backoff, consumer
 from sinks.clickhouse import connect, is_transient
 from tests.faults.answering import Answering
 from tests.faults.proxy import Proxy
@@ -88,6 +90,46 @@ async def test_an_insert_that_lands_after_its_sink_has_gone_is_merged_away(
             proxy.thaw()
             await running.until(lambda: len(stored(place)) == 200 + 99)
     assert stored(place, "FINAL") == list(range(200))
+
+
+async def test_a_sink_that_does_not_know_that_it_was_replaced_adds_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(consumer._SETTINGS, "session_timeout_ms", 2_000)  # type: ignore[index]
+    monkeypatch.setitem(consumer._SETTINGS, "heartbeat_interval_ms", 300)  # type: ignore[index]
+    monkeypatch.setattr(consumer, "_FRESH_S", 1.4)
+    monkeypatch.setattr(consumer, "_ASK_AGAIN_S", 0.7)
+    monkeypatch.setattr(backoff, "_LONGEST_S", 0.1)
+    place.client.command("SYSTEM STOP MERGES events")  # what is doubled shall be seen
+    name = place.requests.name
+
+    async def dream(*_: object) -> bool:
+        await asyncio.sleep(0.1)
+        return True
+
+    with Proxy(("127.0.0.1", place.clickhouse.port)) as proxy:
+        away = place.clickhouse.model_copy(update={"port": proxy.port})
+        async with sink(place, place.requests, clickhouse=away) as late:
+            await place.send(place.requests, [encoded(request(n)) for n in range(10)])
+            await until_committed(place, place.requests, 10)
+            proxy.refuse()
+            proxy.reset_all()
+            await place.send(place.requests, [encoded(request(n)) for n in range(10, 20)])
+            await late.until(lambda: late.metric("chatgauge_sink_records_total", topic=name) == 20)
+            asleep = late.sink._consumer
+            with monkeypatch.context() as sleeping:
+                # Kafka hears nothing of it, and it of Kafka: it takes itself for a member of the group.
+                sleeping.setattr(asleep._consumer._coordinator, "_do_heartbeat", dream)
+                sleeping.setattr(asleep, "_commit", dream)
+                await place.send(place.requests, [encoded(request(n)) for n in range(20, 30)])
+                async with sink(place, place.requests) as other:
+                    await other.until(lambda: len(stored(place)) == 30)
+                    sleeping.undo()
+                    proxy.accept()
+                    await late.until(
+                        lambda: late.metric("chatgauge_sink_abandoned_inserts_total", topic=name) >= 1
+                    )
+    assert stored(place) == list(range(30))
 
 
 def until(condition: Callable[[], bool]) -> None:
