@@ -137,7 +137,11 @@ def study(run: Run, name: str) -> bool:
         ),
         "restart": partial(restart.run, home, day.Day(1_000, 10_000, 100, PARTITIONS)),
         "live": partial(live.run, home),
-        "profile": partial(_with_kafka, home, partial(profile.run, events=size, interpreter=run.interpreter)),
+        "profile": partial(
+            _with_kafka,
+            home,
+            partial(profile.run, events=size, interpreter=run.interpreter or peers.python()),
+        ),
     }
     try:
         found = todo[name]()

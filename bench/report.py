@@ -67,7 +67,7 @@ HEADINGS = ("", "events", "per second", "least to most", "rollup is", "CPU an ev
 def lines(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The race's lines, as `HEADINGS` has them, from its figures."""
     ours = found.get("rollup")
-    told = []
+    told: list[tuple[str, ...]] = []
     for entrant in ENTRANTS:
         if entrant.name not in found:
             continue

@@ -88,8 +88,8 @@ async def published(
 
 
 def _windows(rows: pa.Table, grouping: Grouping) -> Iterable[tuple[str, work.Window]]:
-    nothing = [0] * rows.num_rows, [{}] * rows.num_rows
-    totals, sketches = nothing
+    totals: list[int] = [0] * rows.num_rows
+    sketches: list[dict[int, int]] = [{}] * rows.num_rows
     if "total_us" in grouping.latencies:
         totals = rows["total_us_sum"].to_pylist()
         kept = (rows[f"total_us_{part}"].to_pylist() for part in ("keys", "counts"))

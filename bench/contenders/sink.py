@@ -21,7 +21,7 @@ from schemas.topics import REQUESTS
 from sinks import events
 from sinks.clickhouse import connect
 from sinks.consumer import group_of
-from sinks.insert import Store
+from sinks.insert import Claim, Store
 from sinks.letters import DeadLetterBox
 from sinks.metrics import SinkMetrics
 from sinks.sink import Sink
@@ -44,8 +44,8 @@ class TimedStore(Store):
         self._clock.start()
         return highest
 
-    async def insert(self, insert: Insert, wanted: Callable[[], bool]) -> None:
-        await super().insert(insert, wanted)
+    async def insert(self, insert: Insert, claim: Claim) -> None:
+        await super().insert(insert, claim)
         self._left -= insert.rows.num_rows
         if self._left <= 0:
             self._clock.stop()

@@ -142,7 +142,7 @@ def _flatness(samples: Sequence[Mapping[str, Any]], part: str) -> dict[str, floa
     share = whole * AT_END
 
     def median(low: float, high: float) -> float:
-        return statistics.median(s["rss_mb"][part] for s in samples if low <= s["minute"] <= high)
+        return float(statistics.median(s["rss_mb"][part] for s in samples if low <= s["minute"] <= high))
 
     before, after = median(warm, warm + share), median(whole - share, whole)
     return {
