@@ -1,7 +1,7 @@
 """The product's rollup on equal work: its worker, transport, state and changelog, counting one grouping.
 
 The plan is narrowed to the space, the minute, the five figures and the one sketch. Reading stays as it
-is in production: every column is decoded and checked, and every request is priced.
+is in production: every column is decoded and checked, repeats are told, and every request is priced.
 """
 
 import asyncio
