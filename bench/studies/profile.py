@@ -1,8 +1,8 @@
 """Where the time goes: the rollup, the usage worker and the events sink, sampled while they catch up.
 
 py-spy looks at each process two hundred times a second. A sample counts for every Python thread that is on
-a core, and belongs to the first kind of work in `KINDS` that one of its frames is part of. Starting, and
-reading back the result, are left out.
+a core, and belongs to the first kind of work in `KINDS` that one of its frames is part of. Starting, waiting,
+and reading back the result are left out.
 """
 
 import asyncio
@@ -40,8 +40,11 @@ KINDS: Final = (
 )
 """Kinds of work, by a part of a frame's name or file: the first that fits has the sample."""
 REST: Final = "event loop and the rest"
-_WORKING: Final = ("execute_from_commandline", "_bootstrap", "write (bench/contenders/sink")
+_WORKING: Final = ("execute_from_commandline", "Thread._bootstrap (", "write (bench/contenders/sink")
 """A stack without one of these is starting, or reading back."""
+_STARTING: Final = ("importlib._bootstrap", "warm_up (")
+_WAITING: Final = ("Selector.select (", "_worker (concurrent/futures")
+"""A stack that ends with one of these has nothing to do."""
 
 
 def run(home: Path, bootstrap: str, events: int, interpreter: Path) -> dict[str, Any]:
@@ -69,11 +72,21 @@ def shares(stacks: Iterable[str]) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     for line in stacks:
         stack, _, count = line.rpartition(" ")
-        if any(frame in stack for frame in _WORKING):
+        if _is_work(stack):
             counts[_kind(stack)] += int(count)
     samples = sum(counts.values())
     told = {kind: round(count / samples, 3) for kind, count in counts.most_common()}
     return {"samples": samples, "shares": told}
+
+
+def _is_work(stack: str) -> bool:
+    working = any(frame in stack for frame in _WORKING)
+    last = stack.rpartition(";")[2]
+    return (
+        working
+        and not any(frame in stack for frame in _STARTING)
+        and not any(frame in last for frame in _WAITING)
+    )
 
 
 def _kind(stack: str) -> str:
