@@ -51,6 +51,10 @@ soak: install ## MINUTES=30 of steady live load: memory has to stay flat; SOAK="
 fuzz: $(VENV)/.installed ## new inputs to the decoders; SECONDS=600, SEED=n; findings are in var/fuzz
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
+.PHONY: faults
+faults: install ## faults on the running parts, then the comparison: SEED=1 COUNT=200; report in var/faults
+	$(BIN)/python -m tests.faults --seed $(or $(SEED),1) --count $(or $(COUNT),200) --report var/faults
+
 .PHONY: lock
 lock: $(VENV)/.installed ## resolve the requirements anew, with hashes
 	$(LOCK) pyproject.toml -o requirements/runtime.txt

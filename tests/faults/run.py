@@ -16,10 +16,13 @@ from tests.faults.checkpoint import Checkpoint, compare
 from tests.faults.conducting import Conductor, Outcome
 from tests.faults.disk import keep_mounts_to_oneself
 from tests.faults.feed import Feed
+from tests.faults.mix import MIX
 from tests.faults.report import Run, write
 from tests.faults.schedule import Fault, Kind, schedule
 from tests.faults.stack import GROUP, SETTLING, End, Stack
 
+_MIX = MIX | {"late": 1, "ahead": 1, "imported": 0.2}
+"""Each late or imported event is another minute to write: here they come in bursts."""
 _BETWEEN_COMPARISONS = 20
 _BEGINS_WITHIN_S = 90.0
 _WITHIN_S = 240.0
@@ -48,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="the same seed, the same schedule")
     parser.add_argument("--count", type=int, default=0, help="how many faults; 0: one of each kind")
-    parser.add_argument("--rate", type=float, default=250, help="events per second")
+    parser.add_argument("--rate", type=float, default=150, help="events per second")
     parser.add_argument("--report", type=Path, help="directory for report, logs and data; kept")
     parser.add_argument(
         "--kind", action="append", choices=list(KINDS), metavar="KIND", help="only these; may be repeated"
@@ -82,7 +85,7 @@ def _run(seed: int, count: int, kinds: Sequence[Kind], rate: float, directory: P
     try:
         _say(f"seed {seed}: {count} faults of {len(kinds)} kinds; starting Kafka, ClickHouse and the parts")
         stack.start()
-        feed = Feed(stack.kafka.bootstrap, rate=rate, seed=seed)
+        feed = Feed(stack.kafka.bootstrap, rate=rate, seed=seed, mix=_MIX)
         conductor = Conductor(stack, feed, lambda outcome: _tell(outcome, count), _tell_end)
         feed.start()
         try:
