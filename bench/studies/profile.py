@@ -29,14 +29,11 @@ KINDS: Final = (
     ("packing blocks", ("pack_rows", "write_block", "_pack (streams/windows/state", "streams/windows/block")),
     ("adding to the state", ("streams/windows/state",)),
     ("counting into groups", ("streams/windows/", "streams/columns")),
-    ("announcing closed panes", ("streams/announce",)),
+    ("announcing closed panes", ("streams/announce", "announce (streams/publication")),
     ("inserting into ClickHouse", ("sinks/insert", "clickhouse_connect")),
     ("making rows", ("sinks/events", "sinks/records", "sinks/writer", "sinks/windows", "sinks/sketches")),
-    (
-        "fetching from Kafka",
-        ("aiokafka/consumer", "aiokafka/record", "drivers/aiokafka", "streams/transport"),
-    ),
-    ("sending to Kafka", ("aiokafka/producer",)),
+    ("sending to Kafka", ("aiokafka/producer", "streams/publication", "faust/tables", "faust/topics")),
+    ("fetching from Kafka", ("aiokafka/", "streams/transport", "sinks/consumer", "faust/transport")),
 )
 """Kinds of work, by a part of a frame's name or file: the first that fits has the sample."""
 REST: Final = "event loop and the rest"
