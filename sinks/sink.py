@@ -22,8 +22,6 @@ from sinks.writer import Fetch, Insert, Step, Tenure, Writer
 
 _GRACE_S: Final = 6.0
 """How long an insert may still take when the sink stops or the partition goes to another."""
-_LEAVE_WITHIN_S: Final = 2.0
-"""How long leaving the group may take, should Kafka not answer."""
 _START_AGAIN_S: Final = 1.0
 _REGISTRY_PAUSE_S: Final = 2.0
 _LAG_EVERY_S: Final = 5.0
@@ -113,7 +111,7 @@ class Sink:
             for task in aides:
                 task.cancel()
             await asyncio.gather(*aides, return_exceptions=True)
-            await self._leave()
+            await self._consumer.stop()
 
     def holds(self, partition: int) -> bool:
         """Whether this sink reads the partition now. For any thread."""
@@ -134,13 +132,6 @@ class Sink:
     async def _hurry(self, patience: asyncio.Timeout) -> None:
         await self._stopping.wait()
         patience.reschedule(asyncio.get_running_loop().time() + _GRACE_S)
-
-    async def _leave(self) -> None:
-        try:
-            async with asyncio.timeout(_LEAVE_WITHIN_S):
-                await self._consumer.stop()
-        except TimeoutError:
-            _LOG.warning("%s: Kafka does not answer; it will notice the leaving", self._topic.name)
 
     async def _steps(self) -> None:
         waiting: Step | None = None
