@@ -112,7 +112,9 @@ def write(found: Mapping[str, Any], file: Path) -> None:
     """Everything that was measured, as Markdown, with its pictures beside it."""
     parts = []
     if "machine" in found:
-        parts.append(f"{title(found)}.\n\n{table(HEADINGS, lines(found))}\n\n{_LEGEND}.")
+        parts.append(
+            f"{title(found)}.\n\n{table(HEADINGS, lines(found))}\n\n{_LEGEND}.\n\n![The race](race.svg)"
+        )
     for name, heading in _HEADINGS.items():
         if name in found:
             picture = f"\n\n![{heading}]({name}.svg)" if name != "cpu" else ""
