@@ -140,7 +140,7 @@ def study(run: Run, name: str) -> bool:
         "profile": partial(
             _with_kafka,
             home,
-            partial(profile.run, events=size, interpreter=run.interpreter or peers.python()),
+            partial(profile.run, events=size // 2, interpreter=run.interpreter or peers.python()),
         ),
     }
     try:

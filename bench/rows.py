@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -55,6 +56,13 @@ class RowWatch:
             self._events, schema=["read_at", "partition", "offset"], orient="row", infer_schema_length=None
         )
         return seen.with_columns(pl.col("partition").cast(pl.Int32))
+
+    def reached(self, ends: Mapping[int, int]) -> bool:
+        """Whether the minutes count everything: all of each partition, up to its end."""
+        latest: dict[int, int] = {}
+        for _, partition, _, offset, _ in self._minutes:
+            latest[partition] = max(offset, latest.get(partition, -1))
+        return all(latest.get(partition, -1) >= end - 1 for partition, end in ends.items())
 
     def open_minutes(self) -> pl.DataFrame:
         """read_at, partition, pane_start, offset: up to there, the minute's row counted."""

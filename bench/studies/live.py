@@ -82,8 +82,7 @@ def run(home: Path, rates: tuple[int, ...] = RATES, users: int = 10_000, spaces:
         with rows:
             phases = [_phase(running, number, rate, users, spaces) for number, rate in enumerate(rates, 1)]
             sent = sum(phase.sent for phase in phases)
-            _settle(running, sent)
-            time.sleep(2 * rows.minutes_every_s)
+            _settle(running, sent, rows)
         running.stop("watcher")
         _wait_for_end(blocks)
         check(running, sent)
@@ -163,8 +162,8 @@ def _first_row(running: Stack) -> None:
         running.wait("the first rows in ClickHouse", there, SETTLED_WITHIN_S, 0.5)
 
 
-def _settle(running: Stack, sent: int) -> None:
-    """Waits until all that was sent is in ClickHouse."""
+def _settle(running: Stack, sent: int, rows: RowWatch) -> None:
+    """Waits until all that was sent is in ClickHouse: its rows, and what counts it."""
     assert running.clickhouse is not None
     with connect(running.clickhouse.settings) as client:
 
@@ -172,6 +171,8 @@ def _settle(running: Stack, sent: int) -> None:
             return bool(client.query("SELECT count() FROM events").result_rows[0][0] >= sent)
 
         running.wait(f"{sent:,} rows in ClickHouse", arrived, SETTLED_WITHIN_S, 0.5)
+    ends = asyncio.run(load.ends(running.bootstrap, REQUESTS.name, PARTITIONS))
+    running.wait("the last minutes in ClickHouse", lambda: rows.reached(ends), SETTLED_WITHIN_S, 0.5)
 
 
 def check(running: Stack, sent: int) -> None:
@@ -193,15 +194,21 @@ def latency(phase: Phase, blocks: pl.DataFrame, rows: RowWatch) -> dict[str, Any
     """Quantiles in milliseconds, by where an event has come to."""
     total = blocks.filter(grouping="total", table="chat.windows")
     users = blocks.filter(grouping="user", pane="1m")
-    found: dict[str, Any] = {
-        "chat.windows": _quantiles(_seen(phase.events, total.filter(pane="1s"), SECOND_US)),
-        "chat.windows minutes": _quantiles(_seen(phase.events, total.filter(pane="1m"), MINUTE_US)),
-        "chat.usage minutes": _quantiles(_seen(phase.events, users, MINUTE_US)),
-        "clickhouse events": _quantiles(_seen(phase.events, rows.events(), None)),
-        "clickhouse open minutes": _quantiles(_seen(phase.events, rows.open_minutes(), MINUTE_US)),
-        "clickhouse closed minute": _minutes_delay(phase, rows.closed_minutes()),
+    reached: dict[str, tuple[pl.DataFrame, int | None]] = {
+        "chat.windows": (total.filter(pane="1s"), SECOND_US),
+        "chat.windows minutes": (total.filter(pane="1m"), MINUTE_US),
+        "chat.usage minutes": (users, MINUTE_US),
+        "clickhouse events": (rows.events(), None),
+        "clickhouse open minutes": (rows.open_minutes(), MINUTE_US),
     }
-    return {"events": phase.events.height, "sender_behind_ms": round(phase.behind_ms, 1), **found}
+    found: dict[str, Any] = {"events": phase.events.height, "sender_behind_ms": round(phase.behind_ms, 1)}
+    for name, (seen, pane_us) in reached.items():
+        try:
+            found[name] = _quantiles(_seen(phase.events, seen, pane_us))
+        except WrongError as why:
+            raise WrongError(f"{name} at {phase.rate:,}/s: {why}") from why
+    found["clickhouse closed minute"] = _minutes_delay(phase, rows.closed_minutes())
+    return found
 
 
 def _seen(events: pl.DataFrame, reached: pl.DataFrame, pane_us: int | None) -> pl.Series:
