@@ -1,4 +1,7 @@
-"""Parts that are stopped or killed while traffic comes in, and started again: the same figures."""
+"""Parts that are stopped while traffic comes in, and started again: the same figures.
+
+Those that are killed, and everything else that can happen to them, are the subject of tests/faults.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -23,14 +26,11 @@ GROUPS = {**WORKERS, "sink": "chatgauge-sink-chat.requests"}
 """The parts that are ended, and how each one's progress is known."""
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_parts_ended_in_the_middle_of_the_load_leave_the_same_figures(
-    stack: Stack, number: signal.Signals
-) -> None:
-    with traffic(stack, seed=int(number)):
+def test_parts_stopped_in_the_middle_of_the_load_leave_the_same_figures(stack: Stack) -> None:
+    with traffic(stack, seed=99):
         wait_for_progress(stack)
         for part in GROUPS:
-            stack.signal(part, number)
+            stack.signal(part, signal.SIGTERM)
         wait_for_progress(stack)
 
     assert_the_same_figures(stack)

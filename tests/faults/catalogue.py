@@ -140,6 +140,7 @@ def _late_writer(scene: Scene, point: str) -> Course:
     second = scene.stack.join(scene.part)
     first = scene.process
     try:
+        yield from _working(scene, second.name)
         first.arm(point)
         yield from scene.reaching(first, point)
         yield from scene.recovered()

@@ -7,8 +7,9 @@ import subprocess
 from pathlib import Path
 
 _NEW_MOUNTS = 0x00020000
-_SIZE = 2 * 1024**3
-_CHUNK = bytes(1024**2)
+_SIZE = 1024**3
+_CHUNK = 4 * 1024**2
+_LEFT = 768 * 1024
 
 
 def keep_mounts_to_oneself() -> bool:
@@ -30,7 +31,7 @@ def _mount(*arguments: str) -> bool:
 
 
 class Disk:
-    """A directory; where this user may mount, on a disk in memory of 2 GiB."""
+    """A directory; where this user may mount, on a disk in memory of 1 GiB."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,11 +47,18 @@ class Disk:
             self.mounted = False
 
     def fill(self) -> None:
-        """Leave no room, or less than a MiB. Only where it is mounted."""
+        """Leave less than ClickHouse reserves before it writes. Only where it is mounted.
+
+        What it has begun to write can still be ended: it takes parts that were cut short for whole ones.
+        """
         assert self.mounted, "this would fill the disk of the machine"
         with self._ballast.open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
-            while True:
-                ballast.write(_CHUNK)
+            while (room := self._room() - _LEFT) > 0:
+                ballast.write(bytes(min(room, _CHUNK)))
+
+    def _room(self) -> int:
+        free = os.statvfs(self.path)
+        return free.f_bavail * free.f_frsize
 
     def free(self) -> None:
         """Room again."""
