@@ -146,7 +146,10 @@ class Counting:
         """Whether a fetch is to be taken; if one before it got lost, both are fetched again."""
         consumer = cast("BatchConsumer", self._app.consumer)
         if partition.continuity is None:
-            partition.continuity = Continuity(consumer.begun_at(tp))
+            begin = consumer.begun_at(tp)
+            if begin is None:
+                return False  # fetched before a rebalance that is not over; it comes again
+            partition.continuity = Continuity(begin)
         verdict = partition.continuity.judge(first, last)
         if verdict is Verdict.REWIND:
             expected = partition.continuity.expected

@@ -8,12 +8,14 @@ faust-streaming and aiokafka, hence on their pinned versions.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, cast
 
 import aiokafka
 import faust
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as RecordConsumer
 from faust.transport.drivers.aiokafka import Transport as RecordTransport
@@ -97,9 +99,9 @@ class BatchConsumer(RecordConsumer):
         end = self.highwater(tp)
         return end is not None and self._next(tp) >= end
 
-    def begun_at(self, tp: TP) -> int:
-        """The offset from which the partition of a source is read since it was last sought."""
-        return self._begun[tp]
+    def begun_at(self, tp: TP) -> int | None:
+        """The offset from which a source's partition is read since it was sought; None: yet to be."""
+        return self._begun.get(tp)
 
     def _next(self, tp: TP) -> int:
         return self._done.get(tp) or self._committed_offset[tp] or 0
@@ -128,7 +130,7 @@ class BatchConsumer(RecordConsumer):
         if records_of is None or self.should_stop:
             return
         if not self.flow_active:
-            await self.perform_seek()
+            await self._seek_again()
             return
         early = False
         for tp, records in records_of.items():
@@ -142,6 +144,11 @@ class BatchConsumer(RecordConsumer):
                     return
                 yield tp, message
         if early:
+            await self._seek_again()
+
+    async def _seek_again(self) -> None:
+        """What was fetched is not handed over: it has to come again."""
+        with suppress(IllegalStateError):  # the partitions have gone, and are sought when they come back
             await self.perform_seek()
 
     async def perform_seek(self) -> None:
