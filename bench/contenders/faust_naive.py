@@ -48,6 +48,7 @@ async def run(course: Course, clock: Clock) -> work.Windows:
         f"faust-naive-{course.run}",
         broker=f"kafka://{course.bootstrap}",
         store="memory://",
+        datadir=str(course.scratch / "faust"),
         topic_partitions=course.partitions,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
