@@ -66,8 +66,8 @@ class WindowTable(faust.Table[bytes, bytes]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._heads = Heads()
-        self._ranks: dict[bytes, tuple[int, int, bool]] = {}
+        self._reader = Heads()
+        self._recovered: dict[bytes, Head] = {}
 
     def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
         """Take up fetches of the changelog."""
@@ -75,28 +75,35 @@ class WindowTable(faust.Table[bytes, bytes]):
             self._apply(cast("Sequence[Any]", event.value))
 
     def _apply(self, records: Sequence[Any]) -> None:
-        data = self.data
+        data, recovered = self.data, self._recovered
         entries = [(record.key, record.value) for record in records]
-        written = [entry for entry in entries if entry[1] is not None]
-        kept = [(key, data[key]) for key, _ in written if key not in self._ranks and key in data]
-        self._ranks |= {key: head.rank for (key, _), head in zip(kept, self._heads.read(kept), strict=True)}
-        heads = self._heads.read(written)
+        self._read_unread(key for key, value in entries if value is not None)
+        heads = self._reader.read([entry for entry in entries if entry[1] is not None])
         for key, value in entries:
             if value is None:
                 data.pop(key, None)
-                self._ranks.pop(key, None)
+                recovered.pop(key, None)
                 continue
-            rank = next(heads).rank
-            if rank >= self._ranks.get(key, rank):
+            head, known = next(heads), recovered.get(key)
+            if known is None or head.rank >= known.rank:
                 data[key] = value
-                self._ranks[key] = rank
+                recovered[key] = head
 
-    def heads(self, partitions: frozenset[int]) -> Iterator[Head]:
+    def _read_unread(self, keys: Iterable[bytes]) -> None:
+        """Know the heads of the blocks that were there before this recovery."""
+        unread = [(key, self.data[key]) for key in keys if key in self.data and key not in self._recovered]
+        if unread:
+            heads = self._reader.read(unread)
+            self._recovered |= {key: head for (key, _), head in zip(unread, heads, strict=True)}
+
+    def heads(self, partitions: frozenset[int]) -> list[Head]:
         """What is recovered of these partitions; blocks of all others are dropped.
 
         Raises SchemaError for what is no block.
         """
-        self._ranks = {}
-        for key in [key for key in self.data if BlockKey.decode(key).partition not in partitions]:
-            del self.data[key]
-        return self._heads.read(list(self.data.items()))
+        self._read_unread(self.data)
+        recovered, self._recovered = self._recovered, {}
+        for key, head in recovered.items():
+            if head.key.partition not in partitions:
+                del self.data[key]
+        return [head for head in recovered.values() if head.key.partition in partitions]
