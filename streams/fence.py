@@ -39,8 +39,8 @@ class Fence:
 
 def repairs(
     foreign: Mapping[bytes, bytes | None], own: Mapping[bytes, bytes], counted_to: int, heads: Heads
-) -> dict[bytes, bytes | None]:
-    """What the owner has to write, key by key, after the writes of others; None for a tombstone.
+) -> list[bytes]:
+    """The keys that the owner has to write again, after the writes of others, or to delete again.
 
     `own` are its blocks, and `counted_to` is the offset it has counted to: what goes beyond that was
     written by somebody who is ahead, and stays.
@@ -49,11 +49,7 @@ def repairs(
     theirs = {key: head for (key, _), head in zip(found, heads.read(found), strict=True)}
     known = [(key, own[key]) for key in theirs if key in own]
     ours = {key: head for (key, _), head in zip(known, heads.read(known), strict=True)}
-    return {
-        key: own.get(key)
-        for key in foreign
-        if _out_of_date(theirs.get(key), ours.get(key), key in own, counted_to)
-    }
+    return [key for key in foreign if _out_of_date(theirs.get(key), ours.get(key), key in own, counted_to)]
 
 
 def _out_of_date(theirs: Head | None, ours: Head | None, kept: bool, counted_to: int) -> bool:

@@ -3,7 +3,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, cast
 
 import faust
@@ -35,6 +35,7 @@ class Publication:
         self._source_partitions = 0
         self._heads = Heads()
         self._fences: dict[int, Fence] = {}
+        self._overwritten: dict[int, list[bytes]] = {}
         self._fenced_at: dict[int, Micros] = {}
         self._heartbeat_at: dict[int, Micros] = {}
 
@@ -43,6 +44,9 @@ class Publication:
         heads: dict[int, list[Head]] = {partition: [] for partition in partitions}
         for head in self._table.heads(partitions):
             heads[head.key.partition].append(head)
+        self._overwritten = {partition: [] for partition in partitions}
+        for key in self._table.overwritten():
+            self._overwritten[BlockKey.decode(key).partition].append(key)
         self._source_partitions = source_partitions
         self._fences = {partition: Fence(self._recovered_to(partition)) for partition in partitions}
         metrics.KEPT_BLOCKS.labels(self.name).set(len(self._table.data))
@@ -118,24 +122,31 @@ class Publication:
     ) -> None:
         """Write again what others have put something older after; see `streams.fence`."""
         partition = windows.partition
+        overwritten, self._overwritten[partition] = self._overwritten[partition], []
+        if overwritten:
+            log.warning(
+                "%s/%d: %d blocks were overwritten, and are replaced", self.name, partition, len(overwritten)
+            )
+            written = sorted([*written, *await self._write_again(partition, overwritten)])
+            end = max(end, written[-1] + 1)
         while ours() and (foreign := self._fences[partition].foreign(written, end)):
             entries = await fence.read(self._bootstrap, self.name, partition, foreign)
             if not ours():
                 return
             mended = fence.repairs(entries, self._table.data, windows.offset, self._heads)
-            log.warning(
-                "%s/%d: another worker wrote at offsets %d to %d; %d blocks are out of date, and replaced",
-                self.name,
-                partition,
-                foreign[0],
-                foreign[-1],
-                len(mended),
-            )
-            metrics.FOREIGN_WRITES.labels(self.name).inc(len(mended))
-            written = await _durable(
-                self._table.send_changelog(partition, key, value) for key, value in mended.items()
-            )
+            if mended:
+                log.warning(
+                    "%s/%d: another worker wrote at offsets %d to %d; %d blocks out of date are replaced",
+                    *(self.name, partition, foreign[0], foreign[-1], len(mended)),
+                )
+            written = await self._write_again(partition, mended)
             end = max(written, default=-1) + 1
+
+    async def _write_again(self, partition: int, keys: Collection[bytes]) -> list[int]:
+        metrics.FOREIGN_WRITES.labels(self.name).inc(len(keys))
+        return await _durable(
+            self._table.send_changelog(partition, key, self._table.data.get(key)) for key in keys
+        )
 
 
 async def _durable(sent: Iterable[Awaitable[Any]]) -> list[int]:

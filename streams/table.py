@@ -68,6 +68,7 @@ class WindowTable(faust.Table[bytes, bytes]):
         super().__init__(*args, **kwargs)
         self._reader = Heads()
         self._recovered: dict[bytes, Head] = {}
+        self._overwritten: set[bytes] = set()
 
     def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
         """Take up fetches of the changelog."""
@@ -83,11 +84,15 @@ class WindowTable(faust.Table[bytes, bytes]):
             if value is None:
                 data.pop(key, None)
                 recovered.pop(key, None)
+                self._overwritten.discard(key)
                 continue
             head, known = next(heads), recovered.get(key)
             if known is None or head.rank >= known.rank:
                 data[key] = value
                 recovered[key] = head
+                self._overwritten.discard(key)
+            else:
+                self._overwritten.add(key)
 
     def _read_unread(self, keys: Iterable[bytes]) -> None:
         """Know the heads of the blocks that were there before this recovery."""
@@ -107,3 +112,8 @@ class WindowTable(faust.Table[bytes, bytes]):
             if head.key.partition not in partitions:
                 del self.data[key]
         return [head for head in recovered.values() if head.key.partition in partitions]
+
+    def overwritten(self) -> set[bytes]:
+        """The keys of blocks after which, in the changelog, one that is out of date lies; told once."""
+        found, self._overwritten = self._overwritten, set()
+        return found & self.data.keys()

@@ -149,9 +149,13 @@ def test_what_a_late_writer_puts_over_the_blocks_is_replaced(broker: Broker, wor
 
         assert [entry.value for entry in entries_of(broker, at)][-2] == stale.value
         assert entries_of(broker, at)[-1].value != stale.value
+
+    broker.send("chat.windows", {0: [stale.value]}, key=stale.key)
     with worker():
-        send(broker, {0: requests("overwritten", [at] * 3)})
-        assert counted(broker, "overwritten") == {at - at % MINUTE: 33}
+        send(broker, {0: requests("unrelated", [at - 30 * MINUTE])})
+
+        assert entries_of(broker, at)[-1].value != stale.value
+        assert counted(broker, "overwritten") == {at - at % MINUTE: 30}
 
 
 def entries_of(broker: Broker, at: int) -> list[Any]:

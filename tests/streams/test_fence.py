@@ -18,6 +18,9 @@ def entry(offset: int, minute: int = 0, revision: int = 0, closed: bool = False)
     return key.encode(), write_block(block)
 
 
+KEY, _ = entry(0)
+
+
 def mended(foreign: tuple[bytes, bytes | None], own: tuple[bytes, bytes], counted_to: int) -> object:
     return repairs(dict([foreign]), dict([own]), counted_to, HEADS)
 
@@ -38,27 +41,24 @@ def test_writes_of_others_are_found_before_between_and_after_our_own() -> None:
 
 
 def test_a_block_that_is_out_of_date_is_replaced_by_our_own() -> None:
-    key, value = own = entry(50)
-    assert mended(entry(40), own, counted_to=60) == {key: value}
-    key, value = own = entry(50, revision=1, closed=True)
-    assert mended(entry(50, closed=True), own, counted_to=60) == {key: value}
+    assert mended(entry(40), entry(50), counted_to=60) == [KEY]
+    assert mended(entry(50, closed=True), entry(50, revision=1, closed=True), counted_to=60) == [KEY]
 
 
 def test_a_block_that_is_as_new_as_ours_or_newer_stays() -> None:
-    assert mended(entry(50), entry(50), counted_to=60) == {}
-    assert mended(entry(70), entry(50), counted_to=60) == {}
+    assert mended(entry(50), entry(50), counted_to=60) == []
+    assert mended(entry(70), entry(50), counted_to=60) == []
 
 
 def test_a_block_that_we_have_expired_is_expired_again() -> None:
     stale = entry(40, minute=-1)
-    assert mended(stale, entry(50), counted_to=60) == {stale[0]: None}
+    assert mended(stale, entry(50), counted_to=60) == [stale[0]]
 
 
 def test_a_block_of_somebody_who_is_ahead_stays() -> None:
-    assert mended(entry(70, minute=1), entry(50), counted_to=60) == {}
+    assert mended(entry(70, minute=1), entry(50), counted_to=60) == []
 
 
 def test_what_others_have_expired_and_we_have_not_is_written_again() -> None:
-    key, value = own = entry(50)
-    assert mended((key, None), own, counted_to=60) == {key: value}
-    assert mended((entry(0, minute=-1)[0], None), own, counted_to=60) == {}
+    assert mended((KEY, None), entry(50), counted_to=60) == [KEY]
+    assert mended((entry(0, minute=-1)[0], None), entry(50), counted_to=60) == []

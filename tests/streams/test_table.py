@@ -39,6 +39,16 @@ def test_a_block_out_of_date_that_was_written_last_is_not_taken(table: WindowTab
     assert offsets(table) == [30]
 
 
+def test_what_has_been_overwritten_is_told_once_unless_it_was_written_again(table: WindowTable) -> None:
+    key, _ = entry(30)
+    recover(table, [entry(30), entry(20)])
+    assert (table.overwritten(), table.overwritten()) == ({key}, set())
+    recover(table, [entry(20)], [entry(30)])
+    assert table.overwritten() == set()
+    recover(table, [entry(20), (key, None)])
+    assert table.overwritten() == set()
+
+
 def test_nor_over_one_that_was_kept_from_before(table: WindowTable) -> None:
     recover(table, [entry(30)])
     assert offsets(table) == [30]
