@@ -4,8 +4,13 @@ from importlib import import_module
 from typing import Any
 
 import typer
+from pydantic import ValidationError
 from typer.core import TyperGroup
 
+from infra.settings import explained
+
+_WRONG_SETTINGS = 78
+"""Exit status (EX_CONFIG)."""
 _COMMANDS = {
     "up": "cli.up:up",
     "worker": "cli.parts:worker",
@@ -51,7 +56,12 @@ def _chatgauge() -> None:
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except ValidationError as error:
+        for line in explained(error):
+            typer.echo(f"chatgauge: {line}", err=True)
+        raise SystemExit(_WRONG_SETTINGS) from None
 
 
 if __name__ == "__main__":

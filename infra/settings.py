@@ -5,9 +5,9 @@ Each class is one concern; a part takes the ones it needs. `.env.example` lists 
 
 from datetime import timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -65,7 +65,10 @@ class WindowSettings(BaseSettings):
     @field_validator("timezone", mode="before")
     @classmethod
     def _zone(cls, name: object) -> object:
-        return ZoneInfo(name) if isinstance(name, str) else name
+        try:
+            return ZoneInfo(name) if isinstance(name, str) else name
+        except ZoneInfoNotFoundError as error:
+            raise ValueError("there is no such time zone, write one as in Europe/Berlin") from error
 
 
 class WorkerSettings(BaseSettings):
@@ -164,3 +167,16 @@ class LocalSettings(BaseSettings):
     """Where they keep their data, and where the parts log."""
     kafka_jars: Path | None = None
     """Where Kafka's jars are; `var/lib/kafka-<version>` of the checkout when not set."""
+
+
+_HINTS = {"time_delta_parsing": "; durations are written as in PT10S, PT0.1S, PT26H or P3D"}
+
+
+def explained(error: ValidationError) -> list[str]:
+    """What is wrong with the settings, a line for each; values are left out, they may be secret."""
+    classes = {each.__name__: each for each in BaseSettings.__subclasses__()}
+    prefix = classes[error.title].model_config.get("env_prefix", "")
+    return [
+        f"{prefix}{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}{_HINTS.get(fault['type'], '')}"
+        for fault in error.errors(include_input=False)
+    ]

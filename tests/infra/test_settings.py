@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from infra import settings
@@ -51,3 +52,25 @@ def test_a_file_env_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / ".env").write_text("CHATGAUGE_API_PORT=8765\n")
 
     assert settings.ApiSettings().port == 8765
+
+
+def test_what_is_wrong_is_told_by_the_names_that_are_set_without_the_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CHATGAUGE_SINK_LINGER", "two seconds")
+    monkeypatch.setenv("CHATGAUGE_SINK_MAX_ROWS", "0")
+
+    with pytest.raises(ValidationError) as raised:
+        settings.SinkSettings()
+
+    linger, rows = settings.explained(raised.value)
+    assert linger.startswith("CHATGAUGE_SINK_LINGER: ")
+    assert linger.endswith("durations are written as in PT10S, PT0.1S, PT26H or P3D")
+    assert rows == "CHATGAUGE_SINK_MAX_ROWS: Input should be greater than or equal to 1"
+    assert "two seconds" not in linger
+
+
+def test_a_time_zone_that_is_none_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHATGAUGE_WINDOWS_TIMEZONE", "Nowhere/City")
+    with pytest.raises(ValidationError, match="no such time zone"):
+        settings.WindowSettings()
