@@ -23,6 +23,7 @@ from api.live.reader import Reader
 from api.live.state import Limits, LiveState
 from api.metrics import ApiMetrics, Scrape
 from api.times import Clock, system_clock
+from infra import logs
 from infra.settings import ApiSettings, ClickHouseSettings, KafkaSettings, WindowSettings
 
 _GRACE: Final = 5
@@ -40,7 +41,7 @@ def run(
     Raises SystemExit when the port can't be had.
     """
     api = api or ApiSettings()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.begin()
     # aiokafka warns of every lost connection, many times; what matters is in /health/ready.
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -12,6 +12,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, start_http_server
 
+from infra import logs
 from infra.settings import (
     ClickHouseSettings,
     KafkaSettings,
@@ -56,6 +57,7 @@ class Settings:
 
 def run(settings: Settings | None = None) -> None:
     """Runs the sinks until SIGTERM or SIGINT. Raises a SinkError when a person has to act."""
+    logs.begin()
     asyncio.run(_until_signalled(settings or Settings()))
 
 

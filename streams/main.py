@@ -1,10 +1,9 @@
 """Runs a stream worker as a process."""
 
-import logging
-
 import faust
 from prometheus_client import start_http_server
 
+from infra import logs
 from infra.settings import KafkaSettings, MetricsSettings, RegistrySettings, WindowSettings, WorkerSettings
 from streams.app import WORKERS, build, registry_of
 
@@ -14,7 +13,7 @@ def run(kind: str, metrics_port: int) -> None:
 
     Its Prometheus metrics are served on `metrics_port`; 0 switches them off.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.begin()
     steps = WorkerSettings()
     worker = WORKERS[kind](WindowSettings(), steps)
     app = build(worker, KafkaSettings(), steps, registry_of(RegistrySettings()))
