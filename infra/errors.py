@@ -41,6 +41,8 @@ class StartFailedError(LocalServerError):
     def __init__(self, message: str, log_tail: str = "") -> None:
         super().__init__(message)
         self.log_tail = log_tail
+        if log_tail:
+            self.add_note(log_tail)
 
 
 class TopicsDifferError(LocalServerError):

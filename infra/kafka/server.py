@@ -139,10 +139,8 @@ class LocalKafka(LocalServer):
                 *command[1:],
                 "kafka.tools.StorageTool",
                 "format",
-                "-t",
-                cluster,
-                "-c",
-                str(properties),
+                f"--cluster-id={cluster}",  # one word: one id in 64 begins with a hyphen
+                f"--config={properties}",
             ],
             capture_output=True,
             text=True,

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import stat
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,13 @@ def test_what_it_has_acknowledged_outlives_a_stop_and_a_kill(local: LocalKafka) 
 
     local.start()
     assert asyncio.run(read(local.bootstrap, 2)) == [b"before the stop", b"before the kill"]
+
+
+def test_it_takes_any_cluster_id(local: LocalKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    begins_with_a_hyphen = uuid.UUID(bytes=b"\xf8" * 16)
+    monkeypatch.setattr(uuid, "uuid4", lambda: begins_with_a_hyphen)
+    local.prepare()
+    assert "cluster.id=-Pj4" in (local.data / "log" / "meta.properties").read_text()
 
 
 def test_clients_from_outside_are_told_to_come_by_their_own_port(tmp_path: Path) -> None:
