@@ -72,6 +72,8 @@ class Conductor:
     feed: Feed
     told: Callable[[Outcome], None]
     ended: Callable[[End], None]
+    patience: float = 1.0
+    """How many times as long as is allowed a recovery may take."""
     begun: float = field(default_factory=time.monotonic)
     _running: list[_Running] = field(default_factory=list)
     _weighed_at: float = 0.0
@@ -138,7 +140,7 @@ class Conductor:
             began=running.began - self.begun,
             ended=time.monotonic() - self.begun,
             recovery=scene.recovery,
-            allowed=CATALOGUE[scene.fault.kind].within_s,
+            allowed=self.patience * CATALOGUE[scene.fault.kind].within_s,
             lag=scene.lag,
             memory_before=running.memory_before,
             memory_most=running.memory_most,

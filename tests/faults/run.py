@@ -18,7 +18,7 @@ from tests.faults.disk import keep_mounts_to_oneself
 from tests.faults.feed import Feed
 from tests.faults.mix import MIX
 from tests.faults.report import Run, write
-from tests.faults.schedule import Fault, Kind, schedule
+from tests.faults.schedule import Fault, schedule
 from tests.faults.stack import GROUP, SETTLING, End, Stack
 
 _MIX = MIX | {"late": 1, "ahead": 1, "imported": 0.2}
@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     kinds = [KINDS[name] for name in given.kind] if given.kind else list(KINDS.values())
     with _directory(given.report) as directory:
-        run = _run(given.seed, given.count or len(kinds), kinds, given.rate, directory)
+        faults = schedule(given.seed, given.count or len(kinds), kinds)
+        run = _run(given, faults, directory)
         write(run, directory)
         _say(f"report: {directory / 'faults.md'}")
         for failure in run.failures[:_SHOWN]:
@@ -52,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="the same seed, the same schedule")
     parser.add_argument("--count", type=int, default=0, help="how many faults; 0: one of each kind")
     parser.add_argument("--rate", type=float, default=150, help="events per second")
+    parser.add_argument(
+        "--patience", type=float, default=1, help="recoveries may take so many times as long as is allowed"
+    )
     parser.add_argument("--report", type=Path, help="directory for report, logs and data; kept")
     parser.add_argument(
         "--kind", action="append", choices=list(KINDS), metavar="KIND", help="only these; may be repeated"
@@ -76,17 +80,20 @@ def _directory(wanted: Path | None) -> Iterator[Path]:
             shutil.rmtree(directory / "run" / data, ignore_errors=True)
 
 
-def _run(seed: int, count: int, kinds: Sequence[Kind], rate: float, directory: Path) -> Run:
+def _run(given: argparse.Namespace, faults: Sequence[Fault], directory: Path) -> Run:
     started = time.monotonic()
-    faults = schedule(seed, count, kinds)
+    count = len(faults)
     stack = Stack(directory / "run")
     outcomes: list[Outcome] = []
     points: list[Checkpoint] = []
     try:
-        _say(f"seed {seed}: {count} faults of {len(kinds)} kinds; starting Kafka, ClickHouse and the parts")
+        kinds = len({fault.kind for fault in faults})
+        _say(f"seed {given.seed}: {count} faults of {kinds} kinds; starting Kafka, ClickHouse and the parts")
         stack.start()
-        feed = Feed(stack.kafka.bootstrap, rate=rate, seed=seed, mix=_MIX)
-        conductor = Conductor(stack, feed, lambda outcome: _tell(outcome, count), _tell_end)
+        feed = Feed(stack.kafka.bootstrap, rate=given.rate, seed=given.seed, mix=_MIX)
+        conductor = Conductor(
+            stack, feed, lambda outcome: _tell(outcome, count), _tell_end, patience=given.patience
+        )
         feed.start()
         try:
             conductor.wait("every part counts", lambda: _all_count(stack), _BEGINS_WITHIN_S)
@@ -101,7 +108,7 @@ def _run(seed: int, count: int, kinds: Sequence[Kind], rate: float, directory: P
         points.append(Checkpoint.failed(len(outcomes), f"{type(trouble).__name__}: {trouble}"))
     finally:
         stack.stop()
-    return Run(seed, time.monotonic() - started, outcomes, points, stack.ended)
+    return Run(given.seed, time.monotonic() - started, outcomes, points, stack.ended)
 
 
 def _batches(faults: Sequence[Fault]) -> list[Sequence[Fault]]:
