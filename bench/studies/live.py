@@ -87,7 +87,7 @@ def run(home: Path, rates: tuple[int, ...] = RATES, users: int = 10_000, spaces:
         _wait_for_end(blocks)
         check(running, sent)
     seen = pl.read_ipc(home / "blocks.arrow")
-    found: dict[str, Any] = {"users": users, "spaces": spaces, "latency": {}, "changelog": {}, "cpu": {}}
+    found: dict[str, Any] = {"latency": {}, "changelog": {}, "cpu": {}}
     for phase in phases:
         found["latency"][str(phase.rate)] = latency(phase, seen, rows)
         found["changelog"][str(phase.rate)] = changelog(phase, seen)
