@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams.table import Head, Heads
+from streams.table import Head, read_heads
 from streams.windows.block import BlockKey
 
 _PATIENCE_S = 30.0
@@ -38,7 +38,7 @@ class Fence:
 
 
 def repairs(
-    foreign: Mapping[bytes, bytes | None], own: Mapping[bytes, bytes], counted_to: int, heads: Heads
+    foreign: Mapping[bytes, bytes | None], own: Mapping[bytes, bytes], counted_to: int
 ) -> list[bytes]:
     """The keys that the owner has to write again, after the writes of others, or to delete again.
 
@@ -46,9 +46,9 @@ def repairs(
     written by somebody who is ahead, and stays.
     """
     found = [(key, value) for key, value in foreign.items() if value is not None]
-    theirs = {key: head for (key, _), head in zip(found, heads.read(found), strict=True)}
+    theirs = {key: head for (key, _), head in zip(found, read_heads(found), strict=True)}
     known = [(key, own[key]) for key in theirs if key in own]
-    ours = {key: head for (key, _), head in zip(known, heads.read(known), strict=True)}
+    ours = {key: head for (key, _), head in zip(known, read_heads(known), strict=True)}
     return [key for key in foreign if _out_of_date(theirs.get(key), ours.get(key), key in own, counted_to)]
 
 

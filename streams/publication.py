@@ -13,7 +13,7 @@ from faust.types import TP, TopicT
 from streams import fence, metrics
 from streams.announce import heartbeat, shares
 from streams.fence import Fence
-from streams.table import Head, Heads, WindowTable
+from streams.table import Head, WindowTable
 from streams.windows.block import Block, BlockKey, read_block, write_block
 from streams.windows.panes import SECOND, Micros
 from streams.windows.partition import PartitionWindows, Step
@@ -33,7 +33,6 @@ class Publication:
         self._closed = closed
         self._bootstrap = bootstrap
         self._source_partitions = 0
-        self._heads = Heads()
         self._fences: dict[int, Fence] = {}
         self._overwritten: dict[int, list[bytes]] = {}
         self._fenced_at: dict[int, Micros] = {}
@@ -44,9 +43,9 @@ class Publication:
         heads: dict[int, list[Head]] = {partition: [] for partition in partitions}
         for head in self._table.heads(partitions):
             heads[head.key.partition].append(head)
-        self._overwritten = {partition: [] for partition in partitions}
+        self._overwritten = {}
         for key in self._table.overwritten():
-            self._overwritten[BlockKey.decode(key).partition].append(key)
+            self._overwritten.setdefault(BlockKey.decode(key).partition, []).append(key)
         self._source_partitions = source_partitions
         self._fences = {partition: Fence(self._recovered_to(partition)) for partition in partitions}
         metrics.KEPT_BLOCKS.labels(self.name).set(len(self._table.data))
@@ -122,8 +121,7 @@ class Publication:
     ) -> None:
         """Write again what others have put something older after; see `streams.fence`."""
         partition = windows.partition
-        overwritten, self._overwritten[partition] = self._overwritten[partition], []
-        if overwritten:
+        if ours() and (overwritten := self._overwritten.pop(partition, [])):
             log.warning(
                 "%s/%d: %d blocks were overwritten, and are replaced", self.name, partition, len(overwritten)
             )
@@ -133,7 +131,7 @@ class Publication:
             entries = await fence.read(self._bootstrap, self.name, partition, foreign)
             if not ours():
                 return
-            mended = fence.repairs(entries, self._table.data, windows.offset, self._heads)
+            mended = fence.repairs(entries, self._table.data, windows.offset)
             if mended:
                 log.warning(
                     "%s/%d: another worker wrote at offsets %d to %d; %d blocks out of date are replaced",

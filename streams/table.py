@@ -6,20 +6,19 @@ a block that is out of date.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import faust
 import numpy as np
 from faust.types import EventT
 
-from schemas.codec import Codec
 from schemas.columnar import ColumnarReader
 from schemas.contract import schema
 from schemas.errors import SchemaError
 from streams.windows.block import BlockKey
 from streams.windows.panes import Micros
 
-_READ_AT_ONCE = 20_000
+_READ_AT_ONCE: Final = 20_000
 
 
 class Head(NamedTuple):
@@ -39,26 +38,22 @@ class Head(NamedTuple):
         return self.offset, self.revision, self.closed
 
 
-_COLUMNS = ("pane_end", "offset", "revision", "closed", "watermark", "remembers_from")
+_COLUMNS: Final = ("pane_end", "offset", "revision", "closed", "watermark", "remembers_from")
 
 
-class Heads:
-    """Reads the heads of many blocks, in columns."""
+_READER: Final = ColumnarReader(schema("WindowBlock"), _COLUMNS)
 
-    def __init__(self) -> None:
-        self._reader = ColumnarReader(schema("WindowBlock"), _COLUMNS)
-        self._codec = Codec(schema("WindowBlock"))
 
-    def read(self, entries: Sequence[tuple[bytes, bytes]]) -> Iterator[Head]:
-        """The heads of entries (key, value). Raises SchemaError for what is no block."""
-        for begin in range(0, len(entries), _READ_AT_ONCE):
-            some = entries[begin : begin + _READ_AT_ONCE]
-            batch = self._reader.read([value for _, value in some], np.arange(len(some)))
-            for refusal in batch.refused:
-                raise SchemaError(f"the window block {some[refusal.index][0]!r}: {refusal.detail}")
-            columns = [batch.frame[name].to_physical().to_list() for name in _COLUMNS]
-            for (key, _), *rest in zip(some, *columns, strict=True):
-                yield Head(BlockKey.decode(key), *rest)
+def read_heads(entries: Sequence[tuple[bytes, bytes]]) -> Iterator[Head]:
+    """The heads of entries (key, value), read in columns. Raises SchemaError for what is no block."""
+    for begin in range(0, len(entries), _READ_AT_ONCE):
+        some = entries[begin : begin + _READ_AT_ONCE]
+        batch = _READER.read([value for _, value in some], np.arange(len(some)))
+        for refusal in batch.refused:
+            raise SchemaError(f"the window block {some[refusal.index][0]!r}: {refusal.detail}")
+        columns = [batch.frame[name].to_physical().to_list() for name in _COLUMNS]
+        for (key, _), *rest in zip(some, *columns, strict=True):
+            yield Head(BlockKey.decode(key), *rest)
 
 
 class WindowTable(faust.Table[bytes, bytes]):
@@ -66,7 +61,6 @@ class WindowTable(faust.Table[bytes, bytes]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._reader = Heads()
         self._recovered: dict[bytes, Head] = {}
         self._overwritten: set[bytes] = set()
 
@@ -79,7 +73,7 @@ class WindowTable(faust.Table[bytes, bytes]):
         data, recovered = self.data, self._recovered
         entries = [(record.key, record.value) for record in records]
         self._read_unread(key for key, value in entries if value is not None)
-        heads = self._reader.read([entry for entry in entries if entry[1] is not None])
+        heads = read_heads([entry for entry in entries if entry[1] is not None])
         for key, value in entries:
             if value is None:
                 data.pop(key, None)
@@ -98,7 +92,7 @@ class WindowTable(faust.Table[bytes, bytes]):
         """Know the heads of the blocks that were there before this recovery."""
         unread = [(key, self.data[key]) for key in keys if key in self.data and key not in self._recovered]
         if unread:
-            heads = self._reader.read(unread)
+            heads = read_heads(unread)
             self._recovered |= {key: head for (key, _), head in zip(unread, heads, strict=True)}
 
     def heads(self, partitions: frozenset[int]) -> list[Head]:

@@ -74,11 +74,6 @@ class Feed:
         return len(self.sent)
 
     @property
-    def sent_ids(self) -> set[str]:
-        """The event ids of all that was acknowledged, of what can't be read too."""
-        return {one.event_id for one in self.sent}
-
-    @property
     def places(self) -> dict[tuple[int, int], str]:
         """The event id by partition and offset of all that was acknowledged."""
         return {(one.partition, one.offset): one.event_id for one in self.sent}

@@ -59,8 +59,6 @@ MIX: Mapping[str, float] = {
   key; `repeat_elsewhere`: by another key.
 - `in_the_future`: an hour, or decades: refused. `bad`: one of the `BAD`; `large`: 1 MB, refused.
 """
-CLEAN: Mapping[str, float] = {"finished": 90, "started": 10}
-"""Nothing special about any of them."""
 
 
 class Message(NamedTuple):

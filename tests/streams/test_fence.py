@@ -1,13 +1,10 @@
 """Who else writes to a changelog that this worker owns, and what is to be written again."""
 
 from streams.fence import Fence, repairs
-from streams.table import Heads
 from streams.windows.block import Block, BlockKey, pack_rows, row_schema, write_block
 from streams.windows.measures import TOTAL
 from streams.windows.panes import MINUTE
 from tests.streams.windows.requests import NOON
-
-HEADS = Heads()
 
 
 def entry(offset: int, minute: int = 0, revision: int = 0, closed: bool = False) -> tuple[bytes, bytes]:
@@ -22,7 +19,7 @@ KEY, _ = entry(0)
 
 
 def mended(foreign: tuple[bytes, bytes | None], own: tuple[bytes, bytes], counted_to: int) -> object:
-    return repairs(dict([foreign]), dict([own]), counted_to, HEADS)
+    return repairs(dict([foreign]), dict([own]), counted_to)
 
 
 def test_writes_that_follow_one_another_are_all_our_own() -> None:
