@@ -49,6 +49,21 @@ USAGE = Topic("chat.usage", "WindowBlock", _compacted())
 CLOSED = Topic(
     "chat.closed", "ClosedPane", _kept(120 * _MINUTE_MS) | {"max.message.bytes": str(_LARGEST_BLOCK)}
 )
+ALERTS = Topic("chat.alerts", "Alert", _kept(30 * _DAY_MS), follows_source=False)
+ALERT_STATE = Topic("chat.alert-state", "AgentState", _compacted())
+DECISIONS = Topic("chat.decisions", "Decision", _kept(7 * _DAY_MS))
+NOTIFIER_STATE = Topic("chat.notifier-state", "AgentState", _compacted(), follows_source=False)
+NOTIFICATIONS = Topic(
+    "chat.notifications",
+    "Notification",
+    _kept(30 * _DAY_MS) | {"max.message.bytes": str(_LARGEST_BLOCK)},
+)
+OUTBOX = Topic("chat.outbox", "AgentState", _compacted())
+DELIVERIES = Topic("chat.deliveries", "DeliveryAttempt", _kept(30 * _DAY_MS))
+RULES = Topic("chat.rules", "Definition", _compacted(), follows_source=False)
+ENDPOINTS = Topic("chat.endpoints", "Definition", _compacted(), follows_source=False)
+SILENCES = Topic("chat.silences", "Definition", _compacted(), follows_source=False)
+ACCESS = Topic("chat.access", "Definition", _compacted(), follows_source=False)
 DEAD_LETTERS = Topic(
     "chat.dead-letters",
     "DeadLetter",
@@ -56,4 +71,23 @@ DEAD_LETTERS = Topic(
     follows_source=False,
 )
 
-TOPICS = (REQUESTS, SPANS, SAMPLES, WINDOWS, USAGE, CLOSED, DEAD_LETTERS)
+TOPICS = (
+    REQUESTS,
+    SPANS,
+    SAMPLES,
+    WINDOWS,
+    USAGE,
+    CLOSED,
+    ALERTS,
+    ALERT_STATE,
+    DECISIONS,
+    NOTIFIER_STATE,
+    NOTIFICATIONS,
+    OUTBOX,
+    DELIVERIES,
+    RULES,
+    ENDPOINTS,
+    SILENCES,
+    ACCESS,
+    DEAD_LETTERS,
+)
