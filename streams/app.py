@@ -4,9 +4,6 @@ Each is an application of its own: the agents of one share its consumer, its fet
 acknowledgements.
 """
 
-import logging
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,13 +11,13 @@ from typing import Any, cast
 
 import faust
 from faust.types import StreamT
-from yarl import URL
 
 from infra.settings import KafkaSettings, RegistrySettings, WindowSettings, WorkerSettings
 from schemas import topics
 from schemas.registry import SchemaRegistry
 from schemas.topics import Topic
 from streams.counting import Counting
+from streams.faust_app import LARGEST_FETCH, RAW, broker_url, give_up, new_app
 from streams.publication import Publication
 from streams.requests import RequestReader
 from streams.table import WindowTable
@@ -28,18 +25,6 @@ from streams.transport import Batching, BatchTransport, Records
 from streams.windows.measures import ERROR, MODEL, SERVICE, SPACE, TOTAL, USER, WORKFLOW, Grouping
 from streams.windows.panes import MINUTE, SECOND, Pane, micros
 from streams.windows.partition import Plan
-
-log = logging.getLogger(__name__)
-
-_LARGEST_FETCH = 16 * 1024 * 1024
-_RAW: dict[str, Any] = {
-    "key_type": bytes,
-    "value_type": bytes,
-    "key_serializer": "raw",
-    "value_serializer": "raw",
-}
-_FAILED = 70
-"""Exit status of a worker that could not go on (EX_SOFTWARE)."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +54,7 @@ def usage(windows: WindowSettings, worker: WorkerSettings) -> Worker:
     minute = Pane("1m", micros(windows.keep_minutes), MINUTE)
     day = Pane("1d", micros(windows.keep_days), zone=windows.timezone)
     plan = _plan([(USER, minute), (USER, day)], windows, worker)
-    return Worker("usage", topics.USAGE, plan, worker.usage_linger, _LARGEST_FETCH // 4)
+    return Worker("usage", topics.USAGE, plan, worker.usage_linger, LARGEST_FETCH // 4)
 
 
 def _plan(counted: Sequence[tuple[Grouping, Pane]], windows: WindowSettings, worker: WorkerSettings) -> Plan:
@@ -88,28 +73,7 @@ def build(
     worker: Worker, kafka: KafkaSettings, steps: WorkerSettings, registry: SchemaRegistry | None = None
 ) -> faust.App:
     """The application that runs `worker`."""
-    url = URL(f"kafka://{kafka.bootstrap.replace(',', ';')}")
-    app = faust.App(
-        f"chatgauge-{worker.name}",
-        broker=str(url),
-        store="memory://",
-        datadir=tempfile.gettempdir(),  # Faust makes sure that it exists, and puts nothing in it
-        topic_partitions=kafka.partitions,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        table_standby_replicas=0,
-        consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=_LARGEST_FETCH // 2,
-        broker_max_poll_records=steps.max_fetch,
-        broker_session_timeout=10.0,
-        broker_heartbeat_interval=3.0,
-        broker_commit_interval=1.0,
-        producer_max_request_size=_LARGEST_FETCH,
-        # One fetch waits: what queues up here was fetched small, and stays small; in Kafka it adds up.
-        stream_buffer_maxsize=1,
-        stream_wait_empty=False,
-        web_enabled=False,
-    )
+    app = new_app(worker.name, kafka, partitions=kafka.partitions, max_fetch=steps.max_fetch)
     table = WindowTable(
         app,
         name=worker.table.name.replace(".", "-"),
@@ -117,10 +81,10 @@ def build(
         key_type=bytes,
         value_type=bytes,
         partitions=kafka.partitions,
-        changelog_topic=app.topic(worker.table.name, acks=False, schema=Records(), **_RAW),
+        changelog_topic=app.topic(worker.table.name, acks=False, schema=Records(), **RAW),
     )
     app.tables.add(table)
-    closed = app.topic(topics.CLOSED.name, acks=False, **_RAW)
+    closed = app.topic(topics.CLOSED.name, acks=False, **RAW)
     publication = Publication(app, table, closed, kafka.bootstrap)
     counting = Counting(app, publication, worker.plan, RequestReader(registry))
     batching = Batching(
@@ -129,7 +93,7 @@ def build(
         worker.linger,
         worker.min_fetch_bytes,
     )
-    app.transport = BatchTransport(url, app, batching, counting.reading_from)
+    app.transport = BatchTransport(broker_url(kafka), app, batching, counting.reading_from)
     source = app.topic(topics.REQUESTS.name, schema=Records())
     counting.warm_up()
 
@@ -137,7 +101,7 @@ def build(
         try:
             counting.restore()
         except Exception:
-            _give_up(app)
+            give_up(app)
 
     table.on_recover(restore)
 
@@ -153,7 +117,7 @@ def build(
             try:
                 await counting.step(event, stream.ack)
             except BaseException:
-                _give_up(app)
+                give_up(app)
                 raise
 
     @app.timer(1.0)  # type: ignore[untyped-decorator]
@@ -161,24 +125,10 @@ def build(
         try:
             await counting.follow_the_clock()
         except BaseException:
-            _give_up(app)
+            give_up(app)
             raise
 
     return app
-
-
-def _give_up(app: faust.App) -> None:
-    """End the process, hard: Faust would acknowledge what has failed and go on past it.
-
-    Nothing is lost: what isn't acknowledged comes again, to the next worker. Nor is anything wrong with a
-    step that fails because the worker is stopping: the producer may go first.
-    """
-    if app.should_stop:
-        log.info("stopped in the middle of a step; the next worker repeats it", exc_info=True)
-        return
-    log.critical("the step failed; this worker ends, and the next one repeats it", exc_info=True)
-    logging.shutdown()
-    os._exit(_FAILED)
 
 
 def registry_of(settings: RegistrySettings) -> SchemaRegistry | None:

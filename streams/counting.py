@@ -18,7 +18,6 @@ remembered, so that their repeats are known, and nothing else is done with them.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -34,7 +33,8 @@ from schemas.codec import Codec
 from schemas.contract import schema
 from streams import metrics
 from streams.announce import shares
-from streams.continuity import Continuity, Verdict
+from streams.clock import clock
+from streams.following import Following
 from streams.publication import Publication
 from streams.requests import RequestReader
 from streams.transport import BatchConsumer
@@ -43,14 +43,7 @@ from streams.windows.measures import GROUPINGS, LATENCIES
 from streams.windows.panes import DAY, SECOND, Micros
 from streams.windows.partition import PartitionWindows, Plan, Step
 
-log = logging.getLogger(__name__)
-
 Acknowledge = Callable[[EventT[Any]], Awaitable[bool]]
-
-
-def clock() -> Micros:
-    """Now, in microseconds since 1970."""
-    return time.time_ns() // 1000
 
 
 @dataclass
@@ -60,7 +53,6 @@ class _Partition:
     windows: PartitionWindows
     committed: int = 0
     """What lies before this offset is acknowledged: it is read to be remembered only."""
-    continuity: Continuity | None = None
     moved_at: Micros = 0
     unacknowledged: Callable[[], Awaitable[bool]] | None = None
 
@@ -75,6 +67,7 @@ class Counting:
         self._reader = reader
         self._name = publication.name
         self._partitions: dict[int, _Partition] = {}
+        self._following = Following(app, publication.name)
         self._one_at_a_time = asyncio.Lock()
 
     def warm_up(self) -> None:
@@ -96,6 +89,7 @@ class Counting:
         consumer, source = self._app.consumer, topics.REQUESTS.name
         mine = frozenset(tp.partition for tp in consumer.assignment() if tp.topic == source)
         recovered = self._publication.recovered(mine, consumer.topic_partitions(source) or 0)
+        self._following.begin_anew()
         self._partitions, now = {}, clock()
         for partition, heads in recovered.items():
             windows = PartitionWindows(partition, self._plan, self._publication.load)
@@ -111,6 +105,7 @@ class Counting:
 
     def forget(self) -> None:
         """The partitions are going away: write nothing more for them."""
+        self._following.begin_anew()
         self._partitions = {}
 
     async def step(self, event: EventT[Any], acknowledge: Acknowledge) -> None:
@@ -122,7 +117,7 @@ class Counting:
                 return
             started = time.perf_counter()
             records = cast("list[Any]", message.value)
-            if not await self._follows(partition, message.tp, records[0].offset, message.offset):
+            if not await self._following.takes(message.tp, records[0].offset, message.offset):
                 return
             requests = self._reader.read(records)
             if message.offset < partition.committed:
@@ -141,22 +136,6 @@ class Counting:
             partition.unacknowledged = partial(acknowledge, event)
             await self._publish(partition, step, now)
             metrics.STEP_SECONDS.labels(self._name).observe(time.perf_counter() - started)
-
-    async def _follows(self, partition: _Partition, tp: TP, first: int, last: int) -> bool:
-        """Whether a fetch is to be taken; if one before it got lost, both are fetched again."""
-        consumer = cast("BatchConsumer", self._app.consumer)
-        if partition.continuity is None:
-            begin = consumer.begun_at(tp)
-            if begin is None:
-                return False  # fetched before a rebalance that is not over; it comes again
-            partition.continuity = Continuity(begin)
-        verdict = partition.continuity.judge(first, last)
-        if verdict is Verdict.REWIND:
-            expected = partition.continuity.expected
-            log.warning("%s: a fetch before offset %d got lost; from %d again", tp, first, expected)
-            metrics.REWINDS.labels(self._name).inc()
-            await consumer.seek(tp, expected)
-        return verdict is Verdict.TAKE
 
     async def follow_the_clock(self) -> None:
         """Where nothing has come for a second: write what is unwritten, close panes, tell the watermark."""

@@ -1,0 +1,94 @@
+"""Something that a person has set up: how it is written to its topic, and read from it."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+
+from schemas.codec import Codec
+from schemas.contract import schema
+from schemas.topics import Topic
+from streams.windows.panes import Micros, micros_of
+
+_CODEC: Final = Codec(schema("Definition"))
+
+
+@dataclass(frozen=True)
+class Definition:
+    """The present version of something that was set up."""
+
+    id: str
+    revision: int
+    provisioned: bool
+    """Comes from a file: not to be changed through the API."""
+    changed_at: Micros
+    changed_by: str
+    definition: Mapping[str, Any]
+
+
+def encode(definition: Definition) -> bytes:
+    """The definition as a message's value."""
+    return _CODEC.encode(
+        {
+            "id": definition.id,
+            "revision": definition.revision,
+            "provisioned": definition.provisioned,
+            "changed_at": definition.changed_at,
+            "changed_by": definition.changed_by,
+            "definition": json.dumps(dict(definition.definition), ensure_ascii=False, sort_keys=True),
+        }
+    )
+
+
+def decode(value: bytes) -> Definition:
+    """The definition in a message's value. Raises SchemaError, or ValueError where the JSON is none."""
+    record = _CODEC.decode(value)
+    return Definition(
+        record["id"],
+        record["revision"],
+        record["provisioned"],
+        micros_of(record["changed_at"]),
+        record["changed_by"],
+        json.loads(record["definition"]),
+    )
+
+
+class Registrar:
+    """Writes definitions. What it returns is the offset at which Kafka has them."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def publish(self, topic: Topic, definition: Definition) -> int:
+        """Set up, or change. Raises KafkaError when Kafka doesn't take it in time."""
+        return await self._send(topic, definition.id, encode(definition))
+
+    async def delete(self, topic: Topic, id_: str) -> int:
+        """Take back. Raises KafkaError when Kafka doesn't take it in time."""
+        return await self._send(topic, id_, None)
+
+    async def stop(self) -> None:
+        """Send what waits, and leave."""
+        if self._producer is not None:
+            await self._producer.stop()
+            self._producer = None
+
+    async def _send(self, topic: Topic, key: str, value: bytes | None) -> int:
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._bootstrap, acks="all", request_timeout_ms=10_000
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    await producer.stop()
+                    raise
+                self._producer = producer
+        metadata = await self._producer.send_and_wait(topic.name, value, key=key.encode(), partition=0)
+        return int(metadata.offset)
