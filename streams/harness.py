@@ -269,3 +269,10 @@ def build(agent: Agent, wiring: Wiring, kafka: KafkaSettings) -> faust.App:
             raise
 
     return app
+
+
+def run(agents: Sequence[tuple[Agent, Wiring]], kafka: KafkaSettings) -> None:
+    """Run agents in this process until SIGTERM or SIGINT; ends with SystemExit."""
+    first, *others = [build(agent, wiring, kafka) for agent, wiring in agents]
+    worker = faust.Worker(first, *others, loglevel="WARN", redirect_stdouts=False, quiet=True)
+    worker.execute_from_commandline()
