@@ -69,7 +69,7 @@ def refuse_future(batch: Batch, arrived_at_us: npt.NDArray[np.int64]) -> Batch:
     `arrived_at_us` are the Kafka record timestamps, in microseconds, of all values that were read.
     Needs the column `occurred_at`.
     """
-    occurred_at = batch.frame["occurred_at"].to_physical().to_numpy()
+    occurred_at = batch.frame["occurred_at"].cast(pl.Int64).to_numpy()
     arrived_at = arrived_at_us[batch.indices]
     rows = np.flatnonzero(occurred_at > arrived_at + LEAD)
     return batch.refuse(

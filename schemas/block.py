@@ -51,12 +51,12 @@ class Block:
             frame = pl.read_avro(container, columns=self._columns)
             if frame.height != len(values):
                 return None
-            if not np.array_equal(frame[_ECHO].to_numpy().view(self._echo), echoes):
+            if not np.array_equal(frame.drop_in_place(_ECHO).to_numpy().view(self._echo), echoes):
                 return None
         except (pl.exceptions.PanicException, Exception):
             # A bad body can make Polars fail in any of its ways; the caller looks for it.
             return None
-        return frame.drop(_ECHO)
+        return frame
 
     def _container(self, values: Sequence[bytes | None]) -> tuple[io.BytesIO, npt.NDArray[np.uint64]]:
         """An Avro object container of one block, and the number that each row must echo.

@@ -126,7 +126,9 @@ class _Decoder:
         self.block = Block(header, resolution.types, resolution.decoded)
         self._header_size = len(header)
         self._scan = Scan(resolution.types, frozenset(resolution.decoded))
-        self._resolution = resolution
+        self._faults = [fault.fill_null(False).alias(what) for what, fault in resolution.faults]
+        self._any_fault = [fault.any() for fault in self._faults]
+        self._shapes = [*resolution.shapes, pl.col(OFFSET)]
 
     def decode_each(
         self, values: Sequence[bytes]
@@ -173,13 +175,11 @@ class _Decoder:
 
     def shape(self, batch: Batch) -> Batch:
         """Decoded columns as the reader's; rows with a value out of its range are refused."""
-        faults = self._resolution.faults
-        if faults:
-            faulty = batch.frame.select(fault.fill_null(False).alias(what) for what, fault in faults)
-            batch = batch.refuse_where(faulty, Reason.MALFORMED)
-        frame = batch.frame.select(*self._resolution.shapes, OFFSET)
-        return Batch(frame, batch.indices, batch.refused)
+        if self._faults and any(batch.frame.select_seq(self._any_fault).row(0)):
+            batch = batch.refuse_where(batch.frame.select(self._faults), Reason.MALFORMED)
+        # One after the other: for a few rows, several threads cost more than the work.
+        return Batch(batch.frame.select_seq(self._shapes), batch.indices, batch.refused)
 
 
 def _batch(frame: pl.DataFrame, indices: _Positions, offsets: npt.NDArray[np.int64]) -> Batch:
-    return Batch(frame.with_columns(pl.Series(OFFSET, offsets[indices])), indices, [])
+    return Batch(frame.hstack([pl.Series(OFFSET, offsets[indices])]), indices, [])

@@ -6,9 +6,10 @@ is unknown is null) or too long. Latencies aren't held against each other: conte
 overlap, and are often taken by different timers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from typing import cast
 
 import polars as pl
 
@@ -38,8 +39,9 @@ class Rule:
     needs: tuple[str, ...]
     broken: pl.Expr
     """True where the rule is broken; null as false."""
-    suspicious: pl.Expr
-    """One cheap Boolean for the whole frame, true if any row may break the rule."""
+    suspicious: Callable[[pl.DataFrame, pl.DataFrame], bool]
+    """Cheap: whether any row of a frame may break the rule. The second frame has the sizes of the first
+    one's texts (in bytes) and arrays."""
 
 
 def refuse_invalid(batch: Batch, record: str) -> Batch:
@@ -50,16 +52,23 @@ def refuse_invalid(batch: Batch, record: str) -> Batch:
     """
     if batch.frame.height == 0:
         return batch
-    present = set(batch.frame.columns)
-    held = [rule for rule in rules(record) if present.issuperset(rule.needs)]
-    if not held:
-        return batch
-    verdict = batch.frame.select(rule.suspicious.alias(rule.what) for rule in held).row(0)
-    suspects = [rule for rule, suspicious in zip(held, verdict, strict=True) if suspicious]
+    held, sizes = _held(record, tuple(batch.frame.columns))
+    measured = batch.frame.select_seq(sizes)
+    suspects = [rule for rule in held if rule.suspicious(batch.frame, measured)]
     if not suspects:
         return batch
     broken = batch.frame.select(rule.broken.fill_null(False).alias(rule.what) for rule in suspects)
     return batch.refuse_where(broken, Reason.INVALID)
+
+
+@lru_cache(maxsize=64)
+def _held(record: str, columns: tuple[str, ...]) -> tuple[list[Rule], list[pl.Expr]]:
+    """The rules that these columns are held to, and the sizes that are looked at for it."""
+    held = [rule for rule in rules(record) if set(columns).issuperset(rule.needs)]
+    kinds = field_types(contract.schema(record)) if held else {}
+    texts = [name for name, kind in kinds.items() if kind.kind == "string" and name in columns]
+    arrays = [name for name, kind in kinds.items() if kind.kind == "array" and name in columns]
+    return held, [pl.col(texts).str.len_bytes(), pl.col(arrays).list.len()]
 
 
 @cache
@@ -71,48 +80,77 @@ def rules(record: str) -> tuple[Rule, ...]:
     found = [rule for name, kind in types.items() for rule in _rules_of(name, kind)]
     for part, whole in _PARTS:
         if part in types:
-            larger = pl.col(part) > pl.col(whole)
-            found.append(Rule(f"{part} is larger than {whole}", (part, whole), larger, larger.any()))
+            found.append(_part_rule(part, whole))
     return tuple(found)
+
+
+def _part_rule(part: str, whole: str) -> Rule:
+    return Rule(
+        f"{part} is larger than {whole}",
+        (part, whole),
+        pl.col(part) > pl.col(whole),
+        lambda frame, _: (frame[part] > frame[whole]).any(),
+    )
 
 
 def _rules_of(name: str, kind: FieldType) -> Iterator[Rule]:
     column = pl.col(name)
     if kind.kind == "string":
         hint = "; what is unknown must be null" if kind.nullable else ""
-        size = column.str.len_bytes()
-        yield Rule(f"{name} is empty{hint}", (name,), column == "", size.min() == 0)
+        yield Rule(
+            f"{name} is empty{hint}", (name,), column == "", lambda _, sizes: _any_below(sizes[name], 1)
+        )
         yield Rule(
             f"{name} has more than {MOST_CHARACTERS} characters",
             (name,),
             column.str.len_chars() > MOST_CHARACTERS,
-            size.max() > MOST_CHARACTERS,
+            lambda _, sizes: _any_above(sizes[name], MOST_CHARACTERS),
         )
     elif kind.kind == MICROS:
-        before = column.to_physical()
-        yield Rule(f"{name} is before 1970", (name,), before < 0, before.min() < 0)
+        yield Rule(
+            f"{name} is before 1970",
+            (name,),
+            column.to_physical() < 0,
+            lambda frame, _: _any_below(frame[name].cast(pl.Int64), 0),
+        )
     elif kind.kind == "long":
         most = _most(name)
-        yield Rule(f"{name} is negative", (name,), column < 0, column.min() < 0)
-        yield Rule(f"{name} is over {most}", (name,), column > most, column.max() > most)
+        yield Rule(f"{name} is negative", (name,), column < 0, lambda frame, _: _any_below(frame[name], 0))
+        yield Rule(
+            f"{name} is over {most}", (name,), column > most, lambda frame, _: _any_above(frame[name], most)
+        )
     elif kind.kind == "double":
-        endless = ~column.is_finite()
-        yield Rule(f"{name} is not a finite number", (name,), endless, endless.any())
+        yield Rule(
+            f"{name} is not a finite number",
+            (name,),
+            ~column.is_finite(),
+            lambda frame, _: not frame[name].is_finite().all(),
+        )
     elif kind.kind == "array":
         length = column.list.len()
         yield Rule(
             f"{name} has more than {MOST_ATTRIBUTES} items",
             (name,),
             length > MOST_ATTRIBUTES,
-            length.max() > MOST_ATTRIBUTES,
+            lambda _, sizes: _any_above(sizes[name], MOST_ATTRIBUTES),
         )
         yield Rule(
             f"{name} has an item that is not key=value with a key of at most 64 and a value of at most "
             f"{MOST_CHARACTERS} characters",
             (name,),
             ~column.list.eval(pl.element().str.contains(_ATTRIBUTE)).list.all(),
-            length.max() > 0,
+            lambda _, sizes: _any_above(sizes[name], 0),
         )
+
+
+def _any_below(whole: pl.Series, limit: int) -> bool:
+    least = cast("int | None", whole.min())
+    return least is not None and least < limit
+
+
+def _any_above(whole: pl.Series, limit: int) -> bool:
+    most = cast("int | None", whole.max())
+    return most is not None and most > limit
 
 
 def _most(name: str) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from schemas.validity import refuse_invalid
 from streams.pricing import PriceList
 from streams.windows.repeats import ARRIVED
 
+_OFFSET, _TIMESTAMP = attrgetter("offset"), attrgetter("timestamp")
 _TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 
 
@@ -41,12 +43,13 @@ class RequestReader:
         Raises RegistryUnavailableError when a writer's schema can't be had now.
         """
         values = [record.value for record in records]
-        offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
-        arrived = np.fromiter((record.timestamp for record in records), np.int64, len(records)) * 1000
+        offsets = np.fromiter(map(_OFFSET, records), np.int64, len(records))
+        arrived = np.fromiter(map(_TIMESTAMP, records), np.int64, len(records)) * 1000
         batch = refuse_future(self._reader.read(values, offsets), arrived)
         batch = refuse_invalid(batch, "RequestEvent")
-        frame = batch.frame.with_columns(pl.Series(ARRIVED, arrived[batch.indices]))
-        return Requests(frame.filter(pl.col("phase") == "finished"), batch.refused)
+        frame = batch.frame.hstack([pl.Series(ARRIVED, arrived[batch.indices])])
+        finished = frame["phase"] == "finished"
+        return Requests(frame if finished.all() else frame.filter(finished), batch.refused)
 
     def priced(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Finished requests as `aggregate.Events` asks for them: with their cost, errors, cache hits."""
