@@ -7,8 +7,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from api.errors import ApiError, BadParameterError, NotFoundError
-from api.models.problem import Problem
+from api.errors import ApiError, BadParameterError, InvalidError, NotFoundError
+from api.models.problem import Problem, ProblemFault
 
 _log = logging.getLogger(__name__)
 
@@ -21,9 +21,12 @@ def problem(error: ApiError) -> JSONResponse:
         status=error.status,
         detail=error.detail,
         where=error.where,
+        errors=[ProblemFault(where=fault.where, detail=fault.detail) for fault in error.faults]
+        if isinstance(error, InvalidError)
+        else None,
     )
     return JSONResponse(
-        told.model_dump(),
+        told.model_dump(exclude=None if told.errors else {"errors"}),
         status_code=error.status,
         headers=dict(error.headers),
         media_type="application/problem+json",

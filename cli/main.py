@@ -21,6 +21,7 @@ _COMMANDS = {
     "simulate": "cli.simulate:simulate",
     "replay": "cli.replay:replay",
     "rebuild": "cli.rebuild:rebuild",
+    "admin-key": "cli.admin_key:admin_key",
 }
 
 

@@ -136,6 +136,10 @@ class RetentionSettings(BaseSettings):
     """Panes of minutes and days."""
     live_windows_days: int = Field(3, ge=1, le=10_000)
     """Panes of seconds."""
+    alerts_days: int = Field(730, ge=1, le=10_000)
+    decisions_days: int = Field(30, ge=1, le=10_000)
+    deliveries_days: int = Field(90, ge=1, le=10_000)
+    """Notifications, and the attempts to deliver them."""
 
 
 class ApiSettings(BaseSettings):
@@ -158,6 +162,24 @@ class ApiSettings(BaseSettings):
     """Where each other part serves its Prometheus metrics."""
 
 
+class AccessSettings(BaseSettings):
+    """Who may change things through the API."""
+
+    model_config = _config("ACCESS_")
+
+    admin_key: SecretStr | None = None
+    """The admin key, instead of the one that was made at the first start."""
+
+    @field_validator("admin_key")
+    @classmethod
+    def _hard_to_guess(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None:
+            text = key.get_secret_value()
+            if len(text) < _SHORTEST_KEY or not (text.isascii() and text.isprintable()) or " " in text:
+                raise ValueError(f"a key has at least {_SHORTEST_KEY} characters: ASCII, without spaces")
+        return key
+
+
 class LocalSettings(BaseSettings):
     """The embedded Kafka and ClickHouse that `chatgauge up` starts."""
 
@@ -169,6 +191,7 @@ class LocalSettings(BaseSettings):
     """Where Kafka's jars are; `var/lib/kafka-<version>` of the checkout when not set."""
 
 
+_SHORTEST_KEY = 24
 _HINTS = {"time_delta_parsing": "; durations are written as in PT10S, PT0.1S, PT26H or P3D"}
 
 

@@ -4,7 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.topics import DEAD_LETTERS, REQUESTS, SAMPLES, SPANS, USAGE, WINDOWS
+from schemas.topics import (
+    ALERTS,
+    DEAD_LETTERS,
+    DECISIONS,
+    DELIVERIES,
+    NOTIFICATIONS,
+    REQUESTS,
+    SAMPLES,
+    SPANS,
+    USAGE,
+    WINDOWS,
+)
 from streams.windows.panes import SECOND, Micros
 
 PATIENCE: Final[Micros] = 30 * SECOND
@@ -23,13 +34,23 @@ class Follower:
 LIVE_STATE: Final = tuple(Follower("api", "live-state", topic.name) for topic in (WINDOWS, USAGE))
 """The API's own reading. It has no consumer group; its positions count as commits."""
 
+_SUNK: Final = (
+    REQUESTS,
+    SPANS,
+    SAMPLES,
+    WINDOWS,
+    USAGE,
+    ALERTS,
+    DECISIONS,
+    NOTIFICATIONS,
+    DELIVERIES,
+    DEAD_LETTERS,
+)
+
 FOLLOWERS: Final = (
     Follower("rollup", "chatgauge-rollup", REQUESTS.name),
     Follower("usage", "chatgauge-usage", REQUESTS.name),
-    *(
-        Follower("sink", f"chatgauge-sink-{topic.name}", topic.name)
-        for topic in (REQUESTS, SPANS, SAMPLES, WINDOWS, USAGE, DEAD_LETTERS)
-    ),
+    *(Follower("sink", f"chatgauge-sink-{topic.name}", topic.name) for topic in _SUNK),
 )
 
 

@@ -1,7 +1,8 @@
 """The queries, pure: text that only this module writes; what a caller wrote is always a parameter."""
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from api.clickhouse import Query
 from api.history.question import Aggregation, Kind, Question, Step
 
 _COUNTS: Final = {
@@ -10,13 +11,6 @@ _COUNTS: Final = {
     Kind.CACHE: "sum(w.cache_hits)",
 }
 _QUANTILES: Final = {Aggregation.P50: 1, Aggregation.P95: 2, Aggregation.P99: 3}
-
-
-class Query(NamedTuple):
-    """A query's text, and the values of its parameters."""
-
-    text: str
-    parameters: dict[str, Any]
 
 
 def overall(question: Question) -> Query:

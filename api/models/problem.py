@@ -3,6 +3,13 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 
+class ProblemFault(BaseModel):
+    """One thing that is wrong with a body."""
+
+    where: str = Field(description="Where, from the thing's name on: `rule.window`.")
+    detail: str = Field(description="What is wrong there, and what would be right.")
+
+
 class Problem(BaseModel):
     """A failure, as RFC 9457 has it (`application/problem+json`)."""
 
@@ -15,6 +22,7 @@ class Problem(BaseModel):
                     "status": 400,
                     "detail": "'5x' is no span of time: write a whole number and s, m or h, such as 5m.",
                     "where": "window",
+                    "errors": None,
                 }
             ]
         }
@@ -24,4 +32,9 @@ class Problem(BaseModel):
     title: str = Field(description="The kind of failure, in words.")
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What exactly is wrong, and what to do.")
-    where: str | None = Field(None, description="The parameter, or the part of the system, that it is about.")
+    where: str | None = Field(
+        None, description="The parameter, the field, or the part of the system that it is about."
+    )
+    errors: list[ProblemFault] | None = Field(
+        None, description="Everything that is wrong with a body; the first is also `where` and `detail`."
+    )

@@ -1,0 +1,74 @@
+"""The admin key's life in `chat.access`: made at the first start, and anew when it was lost."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from aiokafka.errors import KafkaError
+
+from api.access.key import Hashed, make_key
+from api.definitions.shelf import Followed, Writer
+from api.times import Clock
+from schemas.topics import ACCESS
+from streams.definitions import Definition
+
+_log = logging.getLogger(__name__)
+
+KEY_ID: Final = "admin-key"
+_SETTLED_S: Final = 0.5
+_AGAIN_S: Final = 1.0
+
+
+def kept_key(items: Mapping[str, Definition]) -> Hashed | None:
+    """What is kept of the admin key; None when there is none, or none that can be read."""
+    definition = items.get(KEY_ID)
+    if definition is None:
+        return None
+    try:
+        return Hashed.from_document(definition.definition)
+    except ValueError as error:
+        _log.error("chat.access: %s; chatgauge admin-key --renew makes a new key", error)
+        return None
+
+
+async def first_key(followed: Followed, writer: Writer, clock: Clock) -> str | None:
+    """A new key, when there has been none; it can't be had again. Raises KafkaError.
+
+    None when there is one, also when another process has made it at the same time.
+    """
+    await followed.ready()
+    if KEY_ID in followed.items:
+        return None
+    key, hashed = await _write(followed, writer, clock, 1, "the first start")
+    # Another process may be starting too: whichever key comes last is the one that holds.
+    await asyncio.sleep(_SETTLED_S)
+    return key if kept_key(followed.items) == hashed else None
+
+
+async def renewed_key(followed: Followed, writer: Writer, clock: Clock, by: str) -> str:
+    """A new key in place of the one there is. Raises KafkaError."""
+    await followed.ready()
+    held = followed.items.get(KEY_ID)
+    key, _ = await _write(followed, writer, clock, held.revision + 1 if held else 1, by)
+    return key
+
+
+async def first_key_in_time(followed: Followed, writer: Writer, clock: Clock) -> str | None:
+    """As `first_key`, however long Kafka is away."""
+    while True:
+        try:
+            return await first_key(followed, writer, clock)
+        except (KafkaError, OSError, TimeoutError) as error:
+            _log.warning("the admin key can't be made yet: Kafka does not answer (%s)", error)
+        await asyncio.sleep(_AGAIN_S)
+
+
+async def _write(
+    followed: Followed, writer: Writer, clock: Clock, revision: int, by: str
+) -> tuple[str, Hashed]:
+    key = make_key()
+    hashed = await asyncio.to_thread(Hashed.of, key)
+    definition = Definition(KEY_ID, revision, False, clock(), by, hashed.document())
+    await followed.reached(await writer.publish(ACCESS, definition))
+    return key, hashed

@@ -1,0 +1,1 @@
+"""What people set up through the API: read, checked, and written to Kafka."""
