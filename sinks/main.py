@@ -24,7 +24,7 @@ from infra.settings import (
 )
 from schemas.registry import SchemaRegistry
 from schemas.topics import DEAD_LETTERS, REQUESTS, SAMPLES, SPANS, USAGE, WINDOWS, Topic
-from sinks import backoff, events, samples, spans
+from sinks import alerts, backoff, events, samples, spans
 from sinks.aside import aside, ended, within
 from sinks.clickhouse import connect, is_transient, said
 from sinks.dead_letters import DeadLetterWriter
@@ -131,6 +131,7 @@ def writers(
         (SPANS, spans.writer(clock, registry, limit=limit)),
         (SAMPLES, samples.writer(clock, registry, limit=limit)),
         *blocks,
+        *alerts.writers(clock, registry, limit=limit),
         (DEAD_LETTERS, DeadLetterWriter(metrics)),
     ]
 

@@ -33,6 +33,8 @@ _FEW_VALUED: Final = frozenset(
 )
 """LowCardinality in ClickHouse, which takes a dictionary as it is, and plain texts a seventh slower."""
 _DAY_US: Final = 86_400_000_000
+_EVENT_TIME: Final = "occurred_at"
+"""What a sender's clock says; records of Chatgauge's own have no such field."""
 
 Clock = Callable[[], int]
 """Microseconds since 1970, UTC."""
@@ -40,7 +42,7 @@ Enrich = Callable[[pl.DataFrame], pl.DataFrame]
 
 
 class RecordWriter:
-    """Writes every record of an event topic as one row, and every one it refuses as a dead letter.
+    """Writes every record of a topic as one row, and every one it refuses as a dead letter.
 
     A row has the record's fields, `_partition`, `_offset` and `arrived_at`, and what `enrich` adds.
     A partition of which more is refused than `limit` allows is halted instead.
@@ -91,7 +93,9 @@ class RecordWriter:
         """What was read, and when Kafka took each record."""
         offsets, arrived = coordinates(fetch)
         batch = self._reader.read([record.value for record in fetch.records], offsets)
-        return refuse_invalid(refuse_future(batch, arrived), self._topic.record), arrived
+        if _EVENT_TIME in batch.frame.columns:
+            batch = refuse_future(batch, arrived)
+        return refuse_invalid(batch, self._topic.record), arrived
 
     def _letters(self, fetch: Fetch, batch: Batch) -> list[Mapping[str, Any]]:
         refused_at = self._clock()

@@ -15,7 +15,14 @@ from sinks.tables import migrate
 from tests.sinks.at_work import PARTITIONS, Place
 
 FOREVER = RetentionSettings(
-    events_days=10_000, spans_days=10_000, samples_days=10_000, dead_letters_days=10_000, windows_days=10_000
+    events_days=10_000,
+    spans_days=10_000,
+    samples_days=10_000,
+    dead_letters_days=10_000,
+    windows_days=10_000,
+    alerts_days=10_000,
+    decisions_days=10_000,
+    deliveries_days=10_000,
 )
 """Tests write the events of a fixed day."""
 

@@ -19,7 +19,18 @@ NOON = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()) * 1_000_000
 MINUTE = 60_000_000
 HELD = Tenure(0, 1)
 
-_CODECS = {name: Codec(schema(name)) for name in ("RequestEvent", "SpanEvent", "Sample")}
+_CODECS = {
+    name: Codec(schema(name))
+    for name in (
+        "RequestEvent",
+        "SpanEvent",
+        "Sample",
+        "Alert",
+        "Decision",
+        "Notification",
+        "DeliveryAttempt",
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,85 @@ def sample(number: int = 0, **fields: Any) -> dict[str, Any]:
         "instance": "a",
         "name": "open_websockets",
         "value": float(number),
+        **fields,
+    }
+
+
+def alert(number: int = 0, **fields: Any) -> dict[str, Any]:
+    """An alert's first transition: an error rate that fired."""
+    return {
+        "alert_id": f"al_{number}",
+        "transition": 1,
+        "state": "firing",
+        "rule_id": "error-rate",
+        "rule_revision": 1,
+        "rule_name": "Error rate",
+        "kind": "threshold",
+        "severity": "error",
+        "labels": ["team=chat"],
+        "grouping": "service",
+        "group": ["service=chat"],
+        "started_at": NOON + number,
+        "changed_at": NOON + number,
+        "judged_at": NOON + number + 10_000_000,
+        "window_start": NOON + number - 300_000_000,
+        "window_end": NOON + number,
+        "metric": "errors",
+        "aggregation": "ratio",
+        "unit": "ratio",
+        "value": 0.2,
+        "threshold": 0.1,
+        "requests": 100,
+        "parts": 4,
+        "parts_expected": 4,
+        "summary": "The error rate of chat is 20 %.",
+        "sources": ["chat.requests/0/1-100"],
+        **fields,
+    }
+
+
+def decision(number: int = 0, **fields: Any) -> dict[str, Any]:
+    """A decision about that alert: a silence held it back."""
+    return {
+        "decision_id": f"de_{number}",
+        "decided_at": NOON + number,
+        "what": "silenced",
+        "reason": "The silence s-1 matches team=chat.",
+        "rule_id": "error-rate",
+        "rule_revision": 1,
+        "alert_id": "al_0",
+        "transition": 1,
+        "silence_id": "s-1",
+        **fields,
+    }
+
+
+def notification(number: int = 0, **fields: Any) -> dict[str, Any]:
+    """A notification of that alert."""
+    return {
+        "notification_id": f"msg_{number}",
+        "endpoint_id": "pager",
+        "type": "alert.firing",
+        "created_at": NOON + number,
+        "body": '{"type": "alert.firing"}',
+        "alerts": ["al_0/1"],
+        **fields,
+    }
+
+
+def attempt(number: int = 0, **fields: Any) -> dict[str, Any]:
+    """The first attempt to deliver that notification, which succeeded."""
+    return {
+        "attempt_id": f"at_{number}",
+        "notification_id": f"msg_{number}",
+        "endpoint_id": "pager",
+        "channel": "webhook",
+        "type": "alert.firing",
+        "attempt": 1,
+        "outcome": "delivered",
+        "status": 200,
+        "started_at": NOON + number,
+        "took_us": 30_000,
         **fields,
     }
 

@@ -16,7 +16,7 @@ from infra.settings import ClickHouseSettings, RetentionSettings
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import WINDOWS
-from sinks import events, samples, spans
+from sinks import alerts, events, samples, spans
 from sinks.clickhouse import connect
 from sinks.dead_letters import DeadLetterWriter
 from sinks.metrics import SinkMetrics
@@ -29,9 +29,13 @@ from tests.sinks.making import (
     HELD,
     MINUTE,
     Record,
+    alert,
+    attempt,
     block,
     block_record,
+    decision,
     encoded,
+    notification,
     request,
     rows_of,
     sample,
@@ -45,7 +49,7 @@ DAY = 24 * 60 * MINUTE
 
 @pytest.fixture(scope="module")
 def tables(clickhouse: ClickHouseSettings) -> Iterator[Client]:
-    """A database in which one request, with all that belongs to it, has just come in."""
+    """A database in which one request, with all that belongs to it, has just come in, and an alert."""
     settings = clickhouse.model_copy(update={"database": f"guide_{uuid.uuid4().hex[:12]}"})
     prepare(settings, RetentionSettings())
     now = time.time_ns() // 1_000
@@ -75,6 +79,7 @@ def tables(clickhouse: ClickHouseSettings) -> Iterator[Client]:
         (samples.writer(lambda: now), [encoded(sample(1, occurred_at=now), "Sample")]),
         (DeadLetterWriter(metrics), [Codec(schema("DeadLetter")).encode(letter)]),
     ]
+    arrived += zip((made for _, made in alerts.writers(lambda: now)), told(now), strict=True)
     with connect(settings) as client:
         for writer, values in arrived:
             records = [Record(at, value, timestamp=now // 1_000) for at, value in enumerate(values)]
@@ -83,6 +88,16 @@ def tables(clickhouse: ClickHouseSettings) -> Iterator[Client]:
         client.command("INSERT INTO rebuilt_minutes (minute, generation) VALUES (now() - 86400, 1)")
         yield client
         client.command(f"DROP DATABASE {settings.database}")
+
+
+def told(now: int) -> Iterator[list[bytes]]:
+    """One alert; a decision about it; two notifications of it, of which one has arrived; the attempts."""
+    yield [encoded(alert(started_at=now, changed_at=now), "Alert")]
+    yield [encoded(decision(decided_at=now), "Decision")]
+    yield [encoded(notification(n, created_at=now), "Notification") for n in range(2)]
+    failed = {"outcome": "failed", "status": 503, "next_attempt_at": now + 5_000_000}
+    attempts = [attempt(0, started_at=now), attempt(1, started_at=now, **failed)]
+    yield [encoded(made, "DeliveryAttempt") for made in attempts]
 
 
 def window_records(now: int) -> Iterator[Record]:

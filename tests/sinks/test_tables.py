@@ -89,7 +89,16 @@ def test_an_interrupted_migration_is_repeated(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "record"), [("events", "RequestEvent"), ("spans", "SpanEvent"), ("samples", "Sample")]
+    ("table", "record"),
+    [
+        ("events", "RequestEvent"),
+        ("spans", "SpanEvent"),
+        ("samples", "Sample"),
+        ("alerts", "Alert"),
+        ("decisions", "Decision"),
+        ("notifications", "Notification"),
+        ("deliveries", "DeliveryAttempt"),
+    ],
 )
 def test_every_field_of_a_record_has_its_column(tables: Client, table: str, record: str) -> None:
     fields = {field["name"] for field in schema(record).definition["fields"]}
@@ -118,6 +127,7 @@ def test_retention_follows_the_settings(client: Client) -> None:
     migrate(client, RetentionSettings(events_days=7, live_windows_days=1))
     assert "TTL toDateTime(arrived_at) + toIntervalDay(7)" in definition(client, "events")
     assert "written_at + toIntervalDay(1) WHERE pane = '1s'" in definition(client, "windows")
+    assert "TTL toDateTime(arrived_at) + toIntervalDay(30)" in definition(client, "decisions")
 
 
 def test_an_unchanged_retention_costs_nothing(client: Client) -> None:

@@ -1,0 +1,29 @@
+"""What became of alerts, into `alerts`, `decisions`, `notifications` and `deliveries`.
+
+The agents tell at least once: a record told again lies at another offset, and is the same row in the end,
+because the tables know a row by the ids that the records carry.
+"""
+
+from typing import Final
+
+from schemas.registry import SchemaRegistry
+from schemas.topics import ALERTS, DECISIONS, DELIVERIES, NOTIFICATIONS, Topic
+from sinks.poison import Limit
+from sinks.records import Clock, RecordWriter
+
+TABLES: Final = (
+    (ALERTS, "alerts"),
+    (DECISIONS, "decisions"),
+    (NOTIFICATIONS, "notifications"),
+    (DELIVERIES, "deliveries"),
+)
+"""Each topic, and its table."""
+
+
+def writers(
+    clock: Clock, registry: SchemaRegistry | None = None, *, limit: Limit | None = None
+) -> list[tuple[Topic, RecordWriter]]:
+    """The writer of each topic."""
+    return [
+        (topic, RecordWriter(topic, table, clock, registry=registry, limit=limit)) for topic, table in TABLES
+    ]
