@@ -163,12 +163,15 @@ class ApiSettings(BaseSettings):
 
 
 class AccessSettings(BaseSettings):
-    """Who may change things through the API."""
+    """Who may change things through the API, and what keeps the secrets that are given to it."""
 
     model_config = _config("ACCESS_")
 
     admin_key: SecretStr | None = None
     """The admin key, instead of the one that was made at the first start."""
+    secret_key: SecretStr | None = None
+    """What encrypts the secrets of endpoints: 32 bytes in base64, several separated by commas, the newest
+    first; the same for every part. Without it, the file `secret.key` in the data directory."""
 
     @field_validator("admin_key")
     @classmethod
