@@ -43,6 +43,8 @@ def shares(
                 "pane_end": closed.pane_end,
                 "grouping": grouping,
                 "rows": pack_rows(share),
+                "since": closed.since,
+                "revision": closed.revision,
             }
         )
         yield to, f"{grouping}|{partition}".encode(), value

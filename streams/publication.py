@@ -63,14 +63,16 @@ class Publication:
 
     async def announce(self, windows: PartitionWindows, step: Step, now: Micros) -> None:
         """Tell what closes, and once a second the watermark; returns when Kafka has it."""
-        if not step.closed and now - self._heartbeat_at.get(windows.partition, 0) < SECOND:
+        told = [*step.closed, *step.corrected]
+        if not told and now - self._heartbeat_at.get(windows.partition, 0) < SECOND:
             return
         self._heartbeat_at[windows.partition] = now
         partitions = self._source_partitions
         where = (self.name, windows.partition, partitions, windows.watermark, windows.offset)
         sent = []
-        for closed in step.closed:
-            metrics.CLOSED.labels(self.name, closed.grouping.name).inc()
+        for closed in told:
+            if not closed.revision:
+                metrics.CLOSED.labels(self.name, closed.grouping.name).inc()
             for to, key, value in shares(closed, *where):
                 sent.append(await self._closed.send(key=key, value=value, partition=to))
         key, value = heartbeat(*where)

@@ -20,7 +20,7 @@ from schemas.batch import OFFSET
 from streams.windows.aggregate import Events, Share, aggregate
 from streams.windows.block import Block, BlockKey
 from streams.windows.measures import Grouping
-from streams.windows.panes import HOUR, MINUTE, Micros, Pane, micros_of
+from streams.windows.panes import HOUR, MINUTE, SECOND, Micros, Pane, micros_of
 from streams.windows.repeats import Repeats
 from streams.windows.state import BlockState, restore
 
@@ -28,6 +28,10 @@ _KEPT_UNPACKED: Final = 512
 """How many closed or imported blocks stay unpacked, for the next late or imported event."""
 _LARGE: Final = 5_000
 """Events in a batch that pay for writing every block they touch, at whatever time."""
+_CORRECT_EVERY: Final[Micros] = 10 * SECOND
+"""How often, by the clock, corrections of closed minutes are announced at most."""
+_CORRECTED_FOR: Final[Micros] = 100 * MINUTE
+"""How long after its end a minute's corrections are announced: whoever judges it remembers it so long."""
 _BEGINNING: Final[Micros] = 0
 """The watermark before any event: none is taken that occurred before 1970."""
 
@@ -58,12 +62,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class ClosedRows:
-    """All rows of one grouping in a pane that has just closed in this partition."""
+    """All rows of one grouping in a pane that has just closed in this partition; or those that late
+    events have corrected since."""
 
     grouping: Grouping
     pane: str
     pane_start: Micros
     pane_end: Micros
+    since: int
+    """The first offset that is counted in them."""
+    revision: int
+    """How often they were corrected: 0 for those of a pane that has just closed."""
     rows: pa.Table
 
 
@@ -79,6 +88,8 @@ class Step:
     """To be deleted from the state, after the blocks are written: history keeps them."""
     closed: list[ClosedRows] = field(default_factory=list)
     """To be announced, before the blocks are written."""
+    corrected: list[ClosedRows] = field(default_factory=list)
+    """To be announced, when there is time."""
     counted: int = 0
     """Events that were counted."""
     repeats: int = 0
@@ -123,6 +134,8 @@ class PartitionWindows:
         self._imported: OrderedDict[BlockKey, Micros] = OrderedDict()
         self._unwritten: dict[BlockKey, BlockState] = {}
         self._written_at: Micros = _BEGINNING
+        self._corrected: dict[BlockKey, BlockState] = {}
+        self._corrected_at: Micros = _BEGINNING
 
     def restore(self, written: Iterable[Written], now: Micros) -> None:
         """Take up the state that was written before: all blocks of this partition."""
@@ -274,7 +287,9 @@ class PartitionWindows:
 
     def _settle(self, step: Step, touched: dict[BlockKey, BlockState], now: Micros) -> Step:
         for state in touched.values():
-            state.revision += state.closed
+            if state.closed:
+                state.revision += 1
+                self._note_correction(state)
         self._unwritten |= touched
         closing = [state for state in self._open.values() if state.pane_end <= self.watermark]
         for state in closing:
@@ -283,12 +298,26 @@ class PartitionWindows:
             self._kept[state.key] = self._open.pop(state.key)
             self._await_expiry(state.key, state.pane_end)
         step.closed = _closed_rows(state for state in closing if not self._stale(state, now))
+        step.corrected = _closed_rows(self._corrections(now))
         step.expired = self._expire(now)
         step.blocks = [state.block(self.watermark) for state in self._due(now, step.expired)]
         step.complete = not self._unwritten
         while len(self._kept) > _KEPT_UNPACKED:
             self._kept.popitem(last=False)
         return step
+
+    def _note_correction(self, state: BlockState) -> None:
+        key = state.key
+        if not key.imported and key.pane == "1m" and state.pane_end + _CORRECTED_FOR > self.watermark:
+            self._corrected[key] = state
+
+    def _corrections(self, now: Micros) -> Iterable[BlockState]:
+        """What was corrected, when it is time to tell."""
+        if not self._corrected or now - self._corrected_at < _CORRECT_EVERY:
+            return ()
+        self._corrected_at = now
+        corrected, self._corrected = self._corrected, {}
+        return corrected.values()
 
     def _due(self, now: Micros, expired: list[BlockKey]) -> list[BlockState]:
         """Those of the unwritten blocks that are to be written now."""
@@ -347,6 +376,12 @@ def _closed_rows(closing: Iterable[BlockState]) -> list[ClosedRows]:
     for state in closing:
         together.setdefault((state.grouping, state.key.pane, state.key.pane_start), []).append(state)
     return [
-        ClosedRows(*which, states[0].pane_end, pa.Table.from_batches([state.rows() for state in states]))
+        ClosedRows(
+            *which,
+            states[0].pane_end,
+            min(state.since for state in states),
+            max(state.revision for state in states),
+            pa.Table.from_batches([state.rows() for state in states]),
+        )
         for which, states in together.items()
     ]

@@ -169,7 +169,7 @@ def test_the_buckets_of_a_closing_pane_are_announced_together() -> None:
     assert sorted(closed.rows["user_id"].to_pylist()) == sorted(f"u{n}" for n in range(50))
 
 
-def test_a_late_request_corrects_its_pane_with_a_higher_revision_and_is_not_announced() -> None:
+def test_a_late_request_corrects_its_pane_with_a_higher_revision_and_closes_nothing() -> None:
     store = Store(Plan(((SPACE, MINUTES),), lateness=10 * SECOND))
     store.count([request(0, NOON), request(1, NOON + 2 * MINUTE)])
     step = store.count([request(2, NOON + 1)])
@@ -180,6 +180,20 @@ def test_a_late_request_corrects_its_pane_with_a_higher_revision_and_is_not_anno
     # A pane that nobody had seen before is born closed, and is a correction as well.
     (unseen,) = store.count([request(3, NOON - 5 * MINUTE)]).blocks
     assert (unseen.closed, unseen.revision) == (True, 1)
+
+
+def test_corrections_are_announced_whole_and_every_ten_seconds_at_most() -> None:
+    store = Store(Plan(((SPACE, MINUTES),), lateness=10 * SECOND))
+    store.count([request(0, NOON), request(1, NOON + 2 * MINUTE)])
+    told = [store.count([request(2 + n, NOON + 1)], now=NOON + n * SECOND).corrected for n in range(11)]
+    assert [[(c.revision, c.since, c.rows["requests"].to_pylist()) for c in some] for some in told] == [
+        [(1, 0, [2])],
+        *([[]] * 9),
+        [(11, 0, [12])],
+    ]
+    store.count([request(20, NOON + 2 * HOUR)])
+    step = store.count([request(21, NOON + 2)], now=NOON + MINUTE)
+    assert (step.counted, step.corrected) == (1, []), "nobody who judges remembers that minute any more"
 
 
 def test_a_request_is_too_late_once_its_minute_has_been_closed_for_26_hours() -> None:
