@@ -1,6 +1,8 @@
-"""Sketches of many rows as ClickHouse's states of `quantilesDD(0.01, …)`, all at once.
+"""Sketches of many rows as ClickHouse's states of `quantilesDD(0.01, …)`, and back, all at once.
 
-The bytes are those of `streams.windows.sketch.dd_state`.
+The bytes written are those of `streams.windows.sketch.dd_state`. ClickHouse writes states in either of
+two ways, whichever is shorter (src/AggregateFunctions/DDSketch/Store.h): bucket by bucket, as we do, or
+as a run of counts from the first bucket to the last.
 """
 
 from typing import Final
@@ -16,6 +18,8 @@ _EMPTY: Final = dd_state([], [])
 _TAIL: Final = bytes.fromhex("030C00FEFFFFFF0F02040000000000000000")
 _HEAD: Final = _EMPTY[: -len(_TAIL) - 1]
 _COUNT: Final = 8
+_BY_BUCKET: Final = 0x04
+_RUN: Final = 0x0C
 
 
 def dd_states(keys: pa.Array, counts: pa.Array) -> pa.Array:
@@ -59,6 +63,72 @@ def dd_states(keys: pa.Array, counts: pa.Array) -> pa.Array:
     return pa.LargeBinaryArray.from_buffers(
         pa.large_binary(), rows, [None, pa.py_buffer(offsets), pa.py_buffer(out)]
     )
+
+
+def dd_sketches(states: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """The inverse of `dd_states`, for binaries that ClickHouse wrote: ascending bucket keys, and counts.
+
+    Raises ValueError for a state that is none of `quantilesDD(0.01, …)`.
+    """
+    states = states.cast(pa.large_binary())
+    ends = np.frombuffer(states.buffers()[1], np.int64)[states.offset : states.offset + len(states) + 1]
+    octets = np.frombuffer(states.buffers()[2] or b"", np.uint8)
+    at = ends[:-1].copy()
+    if (np.diff(ends) < len(_HEAD)).any() or not all(
+        (octets[at + place] == octet).all() for place, octet in enumerate(_HEAD[:-1])
+    ):
+        raise ValueError("this is no state of quantilesDD(0.01, ...)")
+    at += len(_HEAD) - 1
+    encoding = octets[at]
+    if not np.isin(encoding, (_BY_BUCKET, _RUN)).all():
+        raise ValueError("a sketch is written in a way that is not known")
+    sizes, at = _read_varints(octets, at + 1)
+    # By bucket: (difference, count)…; a run: first bucket, step, count….
+    runs = np.flatnonzero(encoding == _RUN)
+    position, step = np.zeros(len(states), np.int64), np.zeros(len(states), np.int64)
+    first, at[runs] = _read_varints(octets, at[runs])
+    distance, at[runs] = _read_varints(octets, at[runs])
+    step[runs] = _unzigzag(distance)
+    position[runs] = _unzigzag(first) - step[runs]
+    row = np.repeat(np.arange(len(states)), sizes)
+    keys, counts = np.empty(len(row), np.int64), np.empty(len(row), np.int64)
+    begins = np.cumsum(sizes) - sizes
+    for turn in range(int(sizes.max(initial=0))):
+        rows = np.flatnonzero(sizes > turn)
+        sparse = rows[encoding[rows] == _BY_BUCKET]
+        difference, at[sparse] = _read_varints(octets, at[sparse])
+        step[sparse] = _unzigzag(difference)
+        position[rows] += step[rows]
+        weights = octets[at[rows][:, None] + np.arange(_COUNT)].copy().view("<f8").ravel()
+        at[rows] += _COUNT
+        keys[begins[rows] + turn], counts[begins[rows] + turn] = position[rows], weights
+    present = counts > 0
+    lengths = np.bincount(row[present], minlength=len(states))
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    return (
+        pa.ListArray.from_arrays(offsets, pa.array(keys[present], pa.int32())),
+        pa.ListArray.from_arrays(offsets, pa.array(counts[present], pa.int64())),
+    )
+
+
+def _read_varints(
+    octets: npt.NDArray[np.uint8], at: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """LEB128 at each of these places, and where each ends."""
+    values, after = np.zeros(len(at), np.int64), at.copy()
+    going = np.arange(len(at))
+    shift = 0
+    while going.size:
+        octet = octets[after[going]].astype(np.int64)
+        values[going] |= (octet & 0x7F) << shift
+        after[going] += 1
+        going = going[octet >= 0x80]
+        shift += 7
+    return values, after
+
+
+def _unzigzag(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return (numbers >> 1) ^ -(numbers & 1)
 
 
 def _lengths(lists: pa.Array) -> npt.NDArray[np.int64]:
