@@ -1,0 +1,1 @@
+"""Rules, and the alerts that come of judging closed panes by them."""

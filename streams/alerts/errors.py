@@ -1,0 +1,62 @@
+"""What can be wrong with what a person has set up.
+
+AlertError
+├── FieldError            one field of a rule: says what is wrong and what would be right
+│   ├── UnitError           a figure that can't be read: no unit, a wrong one, or no number
+│   └── UnknownMetricError  no metric of that name
+├── RuleError             a rule that is refused; carries a Fault for each thing that is wrong
+└── ProvisioningError     a folder of rules that can't be read at all
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class AlertError(Exception):
+    """Root of the package's errors."""
+
+
+class FieldError(AlertError, ValueError):
+    """A field holds what it can't. `where` is set when another field than the checked one is meant."""
+
+    def __init__(self, message: str, right: str = "", where: str = "") -> None:
+        super().__init__(f"{message}; {right}" if right else message)
+        self.message = message
+        self.right = right
+        self.where = where
+
+
+class UnitError(FieldError):
+    """A figure can't be read."""
+
+
+class UnknownMetricError(FieldError):
+    """There is no such metric."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a rule."""
+
+    where: str
+    """Which field, as `rules[3].window` or `filter.model[0]`; empty for the rule as a whole."""
+    message: str
+    """What is wrong with it."""
+    right: str = ""
+    """What would be right."""
+
+    def __str__(self) -> str:
+        told = f"{self.message}; {self.right}" if self.right else self.message
+        return f"{self.where}: {told}" if self.where else told
+
+
+class RuleError(AlertError):
+    """A rule is refused."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("\n".join(map(str, faults)))
+        self.faults = tuple(faults)
+
+
+class ProvisioningError(AlertError):
+    """A folder of rules can't be read."""
