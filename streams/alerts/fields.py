@@ -36,7 +36,7 @@ def _duration(written: object) -> Micros:
 
 def _period(written: object) -> Calendar | Micros:
     if written in CALENDAR:
-        return CALENDAR[CALENDAR.index(written)]  # type: ignore[arg-type]
+        return CALENDAR[CALENDAR.index(written)]
     try:
         return parse_duration(written)
     except FieldError as error:
@@ -126,3 +126,8 @@ Filter = Annotated[dict[str, Annotated[tuple[str, ...], AfterValidator(_values)]
 def said(description: str, **more: Any) -> Any:
     """A field with its description."""
     return Field(description=description, **more)
+
+
+def without_default(schema: dict[str, Any]) -> None:
+    """Takes the default out of a field's JSON schema: it depends on another field."""
+    schema.pop("default", None)

@@ -16,7 +16,9 @@ from streams.alerts.errors import UnitError
 from streams.windows.panes import DAY, HOUR, MINUTE, SECOND, Micros
 
 _FIGURE: Final = re.compile(
-    r"(?P<sign>[+\-−]?)\s*(?P<number>(?:\d{1,3}(?:[ _]\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(?P<rest>\D.*)?"
+    r"(?P<sign>[+\-−]?)\s*"
+    r"(?P<number>(?:\d{1,3}(?:[ _]\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*"
+    r"(?P<rest>\D.*)?"
 )
 _LONGEST: Final = 64
 
@@ -232,13 +234,13 @@ class Deviations(Unit):
     """How many standard deviations."""
 
     def _factor(self, unit: str) -> Decimal | None:
-        return Decimal(1) if unit in ("", "σ", "sd", "deviations", "standard deviations") else None
+        return Decimal(1) if unit in ("", "\u03c3", "sd", "deviations", "standard deviations") else None
 
     def write(self, value: float) -> str:
-        return f"{_plain(_exact(value))} σ"
+        return f"{_plain(_exact(value))} sd"
 
     def show(self, value: float) -> str:
-        return f"{rounded(value)} σ"
+        return f"{rounded(value)} standard deviations"
 
 
 @dataclass(frozen=True)
