@@ -22,7 +22,7 @@ import pyarrow as pa
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import Provider
 
-from streams.columns import integers, present
+from streams.columns import coded, compress, integers, present
 from streams.rates import UNPRICED, Rates, rates_of
 
 COLUMNS = (
@@ -46,6 +46,9 @@ _DAY_US = 86_400_000_000
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
+_Pair = tuple[str | None, str | None]
+"""A provider and a model."""
+
 
 @dataclass(frozen=True)
 class _Table:
@@ -54,7 +57,7 @@ class _Table:
     Code 0 is the unpriced one. Of code c, the rates begin at row `first[c]`.
     """
 
-    pairs: pl.DataFrame
+    pairs: dict[_Pair, int]
     rates: tuple[Rates, ...]
     first: Ints
     rows: Ints
@@ -69,7 +72,7 @@ class PriceList:
 
     def __init__(self, providers: list[Provider] | None = None) -> None:
         self._providers = get_snapshot().providers if providers is None else providers
-        self._table = _stack(_NO_PAIRS, ())
+        self._table = _stack({}, ())
 
     @property
     def known_pairs(self) -> int:
@@ -114,32 +117,31 @@ class PriceList:
 
     def _codes(self, frame: pl.DataFrame) -> Ints:
         """The code of each row's provider and model; new ones are looked up and added."""
-        pairs = frame.select(pl.col("provider", "model").cast(pl.String))
-        coded = self._join(pairs)
-        if coded.null_count():
-            new = pairs.filter(coded.is_null()).unique(maintain_order=True)
+        if frame.height == 0:
+            return np.empty(0, np.int64)
+        providers, models = coded(frame["provider"]), coded(frame["model"])
+        # Moved up by one, so that null is 0.
+        names = [None, *providers.values], [None, *models.values]
+        width = len(names[1])
+        both = (providers.codes + 1) * width + models.codes + 1
+        occurring, places = compress(both, len(names[0]) * width)
+        pairs = [(names[0][code // width], names[1][code % width]) for code in occurring.tolist()]
+        new = [pair for pair in pairs if pair not in self._table.pairs]
+        if new:
             if len(self._table.pairs) + len(new) > _MOST_PAIRS:  # somebody sends invented names: start anew
-                self._table = _stack(_NO_PAIRS, ())
-                new = pairs.unique(maintain_order=True)
+                self._table = _stack({}, ())
+                new = pairs
             self._add(new)
-            coded = self._join(pairs)
-        return coded.to_numpy()
+        return np.array([self._table.pairs[pair] for pair in pairs], np.int64)[places]
 
-    def _join(self, pairs: pl.DataFrame) -> pl.Series:
-        joined = pairs.join(
-            self._table.pairs, on=("provider", "model"), how="left", maintain_order="left", nulls_equal=True
-        )
-        return joined["code"]
-
-    def _add(self, pairs: pl.DataFrame) -> None:
+    def _add(self, pairs: list[_Pair]) -> None:
         rates = list(self._table.rates)
-        codes = []
-        for provider, model in pairs.iter_rows():
-            found = rates_of(self._providers, provider, model)
-            codes.append(len(rates) + 1 if found else 0)
+        added = {}
+        for provider, model in pairs:
+            found = rates_of(self._providers, provider, model) if provider and model else None
+            added[provider, model] = len(rates) + 1 if found else 0
             rates += [found] if found else []
-        added = pairs.with_columns(pl.Series("code", codes, dtype=pl.Int64))
-        self._table = _stack(pl.concat([self._table.pairs, added]), tuple(rates))
+        self._table = _stack(self._table.pairs | added, tuple(rates))
 
     def _rows(self, codes: Ints, prompt: Ints, occurred_at: pl.Series) -> Ints:
         """Which row of rates holds for each event: that of its model, day, hour and tier."""
@@ -163,10 +165,9 @@ class PriceList:
 
 
 _NOTHING = (UNPRICED,) * 5
-_NO_PAIRS = pl.DataFrame(schema={"provider": pl.String, "model": pl.String, "code": pl.Int64})
 
 
-def _stack(pairs: pl.DataFrame, rates: tuple[Rates, ...]) -> _Table:
+def _stack(pairs: dict[_Pair, int], rates: tuple[Rates, ...]) -> _Table:
     rows = [_NOTHING, *(row for one in rates for row in one.rows)]
     sizes = [1, *(len(one.rows) for one in rates)]
     first = np.cumsum([0, *sizes[:-1]], dtype=np.int64)

@@ -17,7 +17,6 @@ from streams.pricing import PriceList
 from streams.windows.repeats import ARRIVED
 
 _OFFSET, _TIMESTAMP = attrgetter("offset"), attrgetter("timestamp")
-_TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,9 @@ class RequestReader:
 
 def countable(frame: pl.DataFrame, cost: pl.Series) -> pl.DataFrame:
     """Finished requests as `aggregate.Events` asks for them; `cost` in nano-USD is null where unpriced."""
-    return frame.with_columns(
-        cost.fill_null(0).alias("cost_nano_usd"),
-        pl.col(_TOKENS).fill_null(0),
+    return frame.with_columns_seq(
+        cost.alias("cost_nano_usd"),
         errors=pl.col("error_type").is_not_null().cast(pl.Int64),
         cache_hits=pl.col("cache_hit").cast(pl.Int64),
-        unpriced=cost.is_null().cast(pl.Int64),
+        unpriced=pl.lit(cost).is_null().cast(pl.Int64),
     )

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from streams.columns import integers, present
+from streams.columns import Codes, coded, compress, integers
 from streams.windows import sketch
 from streams.windows.measures import Grouping
 from streams.windows.panes import Micros, Pane
@@ -39,20 +39,10 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Codes:
-    """A key column as small integers: `values[codes[i]]` is event i's key; -1 where it has none."""
-
-    codes: Ints
-    values: list[str]
-    complete: bool
-    """Every event has a key."""
-
-
-@dataclass(frozen=True)
 class Events:
     """A batch of finished requests as arrays; what groupings share is computed once.
 
-    `frame` has the key columns (String), those of `measures.SUMS` but for `requests` (Int64, no nulls),
+    `frame` has the key columns (String), those of `measures.SUMS` but for `requests` (Int64, null as 0),
     those of `measures.LATENCIES` (Int64), `occurred_at` (Datetime "us", UTC) and `_offset`.
     """
 
@@ -77,19 +67,14 @@ class Events:
     def codes(self, column: str) -> Codes:
         """A key column, coded."""
         if column not in self._codes:
-            texts = self.frame[column].to_arrow()
-            encoded = texts.dictionary_encode()
-            codes = np.frombuffer(encoded.indices.buffers()[1], np.int32, len(texts)).astype(np.int64)
-            there = present(texts)
-            if there is not None:
-                codes[~there] = -1
-            self._codes[column] = Codes(codes, encoded.dictionary.to_pylist(), there is None)
+            self._codes[column] = coded(self.frame[column])
         return self._codes[column]
 
     def sum(self, name: str) -> Ints | None:
         """A column that is summed; None when it is 0 throughout."""
         if name not in self._sums:
-            values = self.frame[name].to_numpy()
+            values, there = integers(self.frame[name])
+            values = values if there is None else np.where(there, values, 0)
             self._sums[name] = values if values.any() else None
         return self._sums[name]
 
@@ -135,7 +120,7 @@ def aggregate(
     bucket_of_key = np.array([_bucket(key, grouping.buckets) for key in keys], dtype=np.int64)
     # Ascending by pane, then bucket, then key: each block's groups lie side by side.
     combined = (pane_of * grouping.buckets + bucket_of_key[codes]) * len(keys) + codes
-    present, group_of = _compress(combined, len(panes) * grouping.buckets * len(keys))
+    present, group_of = compress(combined, len(panes) * grouping.buckets * len(keys))
     blocks = present // len(keys)
     groups = [keys[code] for code in (present % len(keys)).tolist()]
 
@@ -185,24 +170,13 @@ def _key_codes(
     if len(columns) == 1:
         return selected, codes, [(value,) for value in columns[0].values]
     size = int(np.prod([len(column.values) for column in columns]))
-    present, codes = _compress(codes, size)
+    present, codes = compress(codes, size)
     parts = np.unravel_index(present, [len(column.values) for column in columns])
     keys = [
         tuple(column.values[i] for column, i in zip(columns, key, strict=True))
         for key in zip(*(part.tolist() for part in parts), strict=True)
     ]
     return selected, codes, keys
-
-
-def _compress(codes: Ints, size: int) -> tuple[Ints, Ints]:
-    """The codes that occur, ascending, and each one's place among them. All are below `size`."""
-    if size > 4 * codes.size + 1024:
-        present, places = np.unique(codes, return_inverse=True)
-        return present, places
-    present = np.flatnonzero(np.bincount(codes, minlength=size))
-    place = np.zeros(size, dtype=np.int64)
-    place[present] = np.arange(len(present))
-    return present, place[codes]
 
 
 def _sums(
