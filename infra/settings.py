@@ -5,6 +5,7 @@ Each class is one concern; a part takes the ones it needs. `.env.example` lists 
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -181,6 +182,36 @@ class AccessSettings(BaseSettings):
             if len(text) < _SHORTEST_KEY or not (text.isascii() and text.isprintable()) or " " in text:
                 raise ValueError(f"a key has at least {_SHORTEST_KEY} characters: ASCII, without spaces")
         return key
+
+
+class DeliverySettings(BaseSettings):
+    """How notifications are delivered to endpoints."""
+
+    model_config = _config("DELIVERY_")
+
+    allow: list[str] = []
+    """Networks and hosts that may be called although they aren't public, and without TLS, on one port or on
+    all: `10.1.0.0/16`, `127.0.0.1:9093`, `hooks.example.internal`, `*.example.internal:8443`."""
+    ca_file: Path | None = None
+    """Certificates, in PEM, of further authorities that endpoints' certificates may come from."""
+
+
+class MailSettings(BaseSettings):
+    """The server that takes mail to be sent."""
+
+    model_config = _config("MAIL_")
+
+    host: str | None = None
+    """Without one, mail endpoints fail, and say so."""
+    port: int = Field(587, ge=1, le=65535)
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    """STARTTLS (usual on port 587), TLS from the first byte (on 465), or neither."""
+    user: str | None = None
+    password: SecretStr = SecretStr("")
+    sender: str = "Chatgauge <chatgauge@localhost>"
+    """Who mail is from."""
+    ca_file: Path | None = None
+    """Certificates, in PEM, of a further authority that the server's certificate may come from."""
 
 
 class LocalSettings(BaseSettings):
