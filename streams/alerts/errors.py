@@ -17,13 +17,13 @@ class AlertError(Exception):
 
 
 class FieldError(AlertError, ValueError):
-    """A field holds what it can't. `where` is set when another field than the checked one is meant."""
+    """A field holds what it can't. `at` leads from the field that was checked to what is meant in it."""
 
-    def __init__(self, message: str, right: str = "", where: str = "") -> None:
+    def __init__(self, message: str, right: str = "", *at: str | int) -> None:
         super().__init__(f"{message}; {right}" if right else message)
         self.message = message
         self.right = right
-        self.where = where
+        self.at = at
 
 
 class UnitError(FieldError):
@@ -44,6 +44,8 @@ class Fault:
     """What is wrong with it."""
     right: str = ""
     """What would be right."""
+    path: tuple[str | int, ...] = ()
+    """`where`, step by step."""
 
     def __str__(self) -> str:
         told = f"{self.message}; {self.right}" if self.right else self.message

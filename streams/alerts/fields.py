@@ -73,7 +73,7 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
         if name in _TAKEN:
             raise FieldError(f"every alert has a {name} of its own", "choose another name", name)
         if not 0 < len(value) <= 256:
-            raise FieldError("a label's value has 1 to 256 characters", where=name)
+            raise FieldError("a label's value has 1 to 256 characters", "", name)
     return labels
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from streams.alerts import faults
 from streams.alerts.bounds import LONGEST_WINDOW, PANES, SECOND_GROUPINGS
-from streams.alerts.errors import Fault, RuleError
+from streams.alerts.errors import RuleError
 from streams.alerts.rule_base import GroupedRule, RuleBase, WindowedRule
 from streams.alerts.rule_kinds import (
     AbsenceRule,
@@ -65,19 +65,21 @@ KINDS: Final[Mapping[str, type[RuleBase]]] = {
 RULE: Final[TypeAdapter[Rule]] = TypeAdapter(Rule)
 
 
-def parse_rule(data: object, where: str = "") -> Rule:
+def parse_rule(data: object, at: tuple[str | int, ...] = ()) -> Rule:
     """The rule that `data` (as from JSON or YAML) describes.
 
-    Raises RuleError with everything that is wrong; `where` is put before each fault's place.
+    Raises RuleError with everything that is wrong; `at` is the rule's place in what it was read from,
+    such as ("rules", 3).
     """
     if not isinstance(data, Mapping):
-        raise RuleError([Fault(where, "this is no rule", "write its fields as a mapping")])
+        raise RuleError([faults.fault(at, "this is no rule", "write its fields as a mapping")])
     try:
         return RULE.validate_python(data)
     except ValidationError as error:
-        raise RuleError(faults.of(error, KINDS, where)) from error
+        raise RuleError(faults.of(error, KINDS, at)) from error
 
 
 def dumped(rule: Rule) -> dict[str, Any]:
     """The rule as JSON that `parse_rule` reads as the same rule: all fields, units as people write them."""
-    return RULE.dump_python(rule, mode="json")  # type: ignore[no-any-return]
+    fields: dict[str, Any] = RULE.dump_python(rule, mode="json")
+    return {"id": rule.id, "kind": rule.kind, **fields}

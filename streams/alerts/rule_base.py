@@ -151,7 +151,8 @@ class GroupedRule(RuleBase):
                 raise FieldError(
                     f"the grouping {self.grouping} gives every alert a {key}",
                     "choose another name",
-                    f"labels.{key}",
+                    "labels",
+                    key,
                 )
         return self
 

@@ -247,29 +247,26 @@ class Deviations(Unit):
 class Rate(Unit):
     """So much of another unit a second: `100/s`, `20k tokens/min`, `3 USD/h`."""
 
-    of: Unit | None = None
+    of: Unit = Count("requests", "100")
+    named: bool = True
+    """Whether the other unit is written, too."""
     spoken: tuple[tuple[str, int], ...] = ()
     """Units that are called by a word: (`rps`, 1), (`rpm`, 60), with their seconds."""
 
     def _factor(self, unit: str) -> Decimal | None:
         if unit in dict(self.spoken):
             return 1 / Decimal(dict(self.spoken)[unit])
-        thing, slash, span = re.sub(r"\s+per\s+|^per\s+", "/", unit).partition("/")
-        seconds = _SPANS.get(span.strip())
-        factor = self._base._factor(thing.strip())
+        thing, slash, span = re.sub(r"(^|\s+)per\s+", "/", unit).partition("/")
+        seconds, factor = _SPANS.get(span.strip()), self.of._factor(thing.strip())
         if not slash or seconds is None or factor is None:
             return None
         return factor * SECOND / Decimal(seconds)
 
-    @property
-    def _base(self) -> Unit:
-        return self.of or COUNTS["requests"]
-
     def write(self, value: float) -> str:
-        return f"{self._base.write(value)}/s"
+        return f"{self.of.write(value) if self.named else _plain(_exact(value))}/s"
 
     def show(self, value: float) -> str:
-        return f"{self._base.show(value)}/s"
+        return f"{self.of.show(value) if self.named else _short(value)}/s"
 
 
 def _exact(value: float) -> Decimal:
@@ -307,7 +304,9 @@ COUNTS: Final = {
     "tokens": Count("tokens", "500k tokens or 2M tokens", names=("token",)),
 }
 RATES: Final = {
-    "requests": Rate("1/s", "100/s or 3000/min", of=COUNTS["requests"], spoken=(("rps", 1), ("rpm", 60))),
+    "requests": Rate(
+        "1/s", "100/s or 3000/min", of=COUNTS["requests"], named=False, spoken=(("rps", 1), ("rpm", 60))
+    ),
     "tokens": Rate("tokens/s", "500 tokens/s or 20k tokens/min", of=COUNTS["tokens"]),
     "USD": Rate("USD/s", "3 USD/h", of=MONEY),
 }
