@@ -1,0 +1,1 @@
+"""Alerts and deliveries, as the API knows them: what is open, what was, and what is to be sent again."""

@@ -1,0 +1,110 @@
+"""Asks the delivery agent to deliver: notifications, written to `chat.notifications`."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final, Protocol
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from api.errors import UnavailableError
+from schemas.codec import Codec
+from schemas.contract import schema
+from schemas.topics import NOTIFICATIONS
+from streams.deliveries.notification import Notification
+
+_LARGEST: Final = 17 * 1024 * 1024
+_PATIENCE_S: Final = 10.0
+_REMEMBERED: Final = 20_000
+
+
+class Outlet(Protocol):
+    """What takes notifications."""
+
+    async def send(self, notifications: Sequence[Notification]) -> None: ...
+
+
+class Courier:
+    """Writes notifications, keyed by endpoint as the notifier does it. Connects on first use."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._codec = Codec(schema(NOTIFICATIONS.record))
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def send(self, notifications: Sequence[Notification]) -> None:
+        """Returns when Kafka has them. Raises UnavailableError when it doesn't take them in time."""
+        messages = [(each.endpoint_id.encode(), self._codec.encode(each.record())) for each in notifications]
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                producer = await self._started()
+                sent: list[Awaitable[Any]] = [
+                    await producer.send(NOTIFICATIONS.name, value, key=key) for key, value in messages
+                ]
+                await asyncio.gather(*sent)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise UnavailableError(
+                f"Kafka does not answer ({type(error).__name__}): nothing, or only a part, was asked to be "
+                "delivered. Asking again delivers nothing twice that is still on its way.",
+                where="kafka",
+            ) from error
+
+    async def stop(self) -> None:
+        """Leave."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
+
+    async def _started(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._bootstrap,
+                    acks="all",
+                    request_timeout_ms=8_000,
+                    max_request_size=_LARGEST,
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    await producer.stop()
+                    raise
+                self._producer = producer
+            return self._producer
+
+
+class Redriver:
+    """Sends notifications once more, each with a higher `redriven` than ever before.
+
+    History lags by a moment: what was redriven here lately is remembered, so that asking twice within that
+    moment asks twice.
+    """
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+        self._redriven: OrderedDict[str, int] = OrderedDict()
+
+    async def redrive(self, notifications: Sequence[Notification]) -> list[Notification]:
+        """Send them again; returns them as they were sent. Raises UnavailableError."""
+        again = [self._raised(each) for each in notifications]
+        await self._outlet.send(again)
+        for each in again:
+            self._redriven[each.notification_id] = each.redriven
+            self._redriven.move_to_end(each.notification_id)
+        while len(self._redriven) > _REMEMBERED:
+            self._redriven.popitem(last=False)
+        return again
+
+    def _raised(self, notification: Notification) -> Notification:
+        last = max(notification.redriven, self._redriven.get(notification.notification_id, 0))
+        return Notification(
+            notification.notification_id,
+            notification.endpoint_id,
+            notification.type,
+            notification.created_at,
+            notification.body,
+            notification.alerts,
+            last + 1,
+        )
