@@ -184,6 +184,17 @@ class AccessSettings(BaseSettings):
         return key
 
 
+class AlertSettings(BaseSettings):
+    """Which rules there are besides those made through the API."""
+
+    model_config = _config("ALERTS_")
+
+    rules: Path | None = None
+    """A folder of YAML files with rules, which the API shows and can't change."""
+    default_rules: bool = True
+    """Whether the rules that come with the product are there, too."""
+
+
 class DeliverySettings(BaseSettings):
     """How notifications are delivered to endpoints."""
 

@@ -5,7 +5,7 @@ AlertError
 │   ├── UnitError           a figure that can't be read: no unit, a wrong one, or no number
 │   └── UnknownMetricError  no metric of that name
 ├── RuleError             a rule that is refused; carries a Fault for each thing that is wrong
-└── ProvisioningError     a folder of rules that can't be read at all
+└── ProvisioningError     a file of rules that can't be read at all
 """
 
 from collections.abc import Sequence
@@ -61,4 +61,10 @@ class RuleError(AlertError):
 
 
 class ProvisioningError(AlertError):
-    """A folder of rules can't be read."""
+    """A file of rules can't be read, and so none of its rules. `position`: line and column, from 1."""
+
+    def __init__(self, message: str, position: tuple[int, int] | None = None, right: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.position = position
+        self.right = right

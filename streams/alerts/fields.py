@@ -46,6 +46,8 @@ def _period(written: object) -> Calendar | Micros:
 
 
 def _operator(written: object) -> object:
+    if written in ("", None):
+        raise FieldError("there is no operator here", "in YAML > and < need quotes; or write above or below")
     return OPERATORS.get(written.strip(), written.strip()) if isinstance(written, str) else written
 
 
