@@ -1,0 +1,210 @@
+"""What ClickHouse knows of a rule's past: references for the coming windows, and what a budget has spent.
+
+The judge asks, and goes on: an answer is there when it is there. While ClickHouse is away, is empty or has
+no tables yet, a question is asked again and again, with growing pauses.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import polars as pl
+from clickhouse_connect.driver.client import Client
+
+from sinks import backoff
+from sinks.aside import aside
+from sinks.clickhouse import is_transient, said
+from streams.alerts import past_sql
+from streams.alerts.past_sql import Query, ReferredRule
+from streams.alerts.rule_kinds import BudgetRule
+from streams.windows.measures import GROUPINGS
+from streams.windows.panes import DAY, SECOND, Micros
+
+_LOG: Final = logging.getLogger(__name__)
+_QUERY_S: Final = 30
+_READING: Final = {"max_threads": 1, "max_execution_time": _QUERY_S}
+_PATIENCE: Final = 10
+"""How often a question that ClickHouse refuses is asked, at most: only what passes is asked for ever."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The references of the slots from `start` to `until` (excluded).
+
+    The frame, as `baseline.References.add` takes it: the grouping's keys, `slot_start` (Int64, microseconds),
+    `mean`, `std` and `samples`.
+    """
+
+    rule: ReferredRule
+    start: Micros
+    until: Micros
+
+    @property
+    def name(self) -> tuple[object, ...]:
+        """What it is known by, as long as the rule doesn't change."""
+        return ("reference", self.rule.id, self.start, self.until)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What each group has used of a budget in the minutes from `start` to `until` (excluded).
+
+    The frame: the grouping's keys, `at` (Int64, microseconds: `start`, or the start of the `step`), and the
+    sums of the grouping (`GROUPINGS[...].sums`), whole numbers.
+    """
+
+    rule: BudgetRule
+    start: Micros
+    until: Micros
+    step: Micros | None = None
+
+    @property
+    def name(self) -> tuple[object, ...]:
+        """What it is known by, as long as the rule doesn't change."""
+        return ("spent", self.rule.id, self.start, self.until, self.step)
+
+
+Question = Reference | Spent
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a question; `frame` is None when ClickHouse refuses it for good."""
+
+    question: Question
+    frame: pl.DataFrame | None
+
+
+def read(client: Client, question: Question, zone: ZoneInfo) -> pl.DataFrame:
+    """Asks once, in this thread. Raises what clickhouse-connect raises."""
+    keys = question.rule.keys
+    if isinstance(question, Spent):
+        sums = GROUPINGS[question.rule.grouping].sums
+        spent = past_sql.spent(question.rule, question.start, question.until, question.step)
+        frame = _rows(client, spent)
+        return frame.select(
+            *(pl.col(f"k{place}").cast(pl.String).alias(key) for place, key in enumerate(keys, 1)),
+            pl.col("at").cast(pl.Int64) * SECOND,
+            *(pl.col(name).cast(pl.Int64) for name in sums),
+        )
+    parts = []
+    for start, until in _days(question.start, question.until):
+        spans = past_sql.spans(question.rule, start, until, zone)
+        parts.append(_rows(client, past_sql.reference(question.rule, spans)))
+    return pl.concat(parts).select(
+        *(pl.col(f"k{place}").cast(pl.String).alias(key) for place, key in enumerate(keys, 1)),
+        (pl.col("slot").cast(pl.Int64) * SECOND).alias("slot_start"),
+        pl.col("mean").cast(pl.Float64),
+        pl.col("std").cast(pl.Float64).fill_nan(None),
+        pl.col("samples").cast(pl.Int64),
+    )
+
+
+def _rows(client: Client, query: Query) -> pl.DataFrame:
+    table = client.query_arrow(query.text, parameters=query.parameters, settings=_READING, use_strings=True)
+    return pl.DataFrame(table)
+
+
+def _days(start: Micros, until: Micros) -> Iterator[tuple[Micros, Micros]]:
+    """The span in parts that are asked at once."""
+    yield from ((begin, min(begin + DAY, until)) for begin in range(start, max(until, start + 1), DAY))
+
+
+class Past:
+    """Questions to ClickHouse, each asked in the background until it is answered."""
+
+    def __init__(
+        self, connect: Callable[[], Client], zone: ZoneInfo, *, chance: random.Random | None = None
+    ) -> None:
+        self._connect = connect
+        self._zone = zone
+        self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._client: Client | None = None
+        self._asking: dict[tuple[object, ...], tuple[Question, asyncio.Task[None]]] = {}
+        self._answers: list[Answer] = []
+        self._one_at_a_time = asyncio.Lock()
+        self.failure: str | None = None
+        """Why the last attempt failed; None when it didn't."""
+
+    @property
+    def waiting(self) -> int:
+        """How many questions are not yet answered."""
+        return len(self._asking)
+
+    def ask(self, question: Question) -> None:
+        """Sees to it that this is answered. Asking again before the answer has come changes nothing."""
+        if question.name not in self._asking:
+            self._asking[question.name] = (question, asyncio.create_task(self._ask(question)))
+
+    def withdraw(self, rule_id: str) -> None:
+        """The rule is gone, or has another version: its questions are void."""
+        void = [name for name, (question, _) in self._asking.items() if question.rule.id == rule_id]
+        for name in void:
+            self._asking.pop(name)[1].cancel()
+        self._answers = [answer for answer in self._answers if answer.question.rule.id != rule_id]
+
+    def answers(self) -> list[Answer]:
+        """Those that have come since this was last called."""
+        found, self._answers = self._answers, []
+        return found
+
+    async def close(self) -> None:
+        """Asks no more."""
+        tasks = [task for _, task in self._asking.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        client, self._client = self._client, None
+        if client is not None:
+            await asyncio.to_thread(client.close)
+
+    async def _ask(self, question: Question) -> None:
+        frame = await self._answered(question)
+        del self._asking[question.name]
+        self._answers.append(Answer(question, frame))
+
+    async def _answered(self, question: Question) -> pl.DataFrame | None:
+        attempt = refused = 0
+        while True:
+            try:
+                # One at a time: many rules that wake up together leave ClickHouse to the others.
+                async with self._one_at_a_time:
+                    frame = await aside(self._read, question)
+            except Exception as error:
+                self.failure = said(error)
+                refused += not _passes(error)
+                if refused >= _PATIENCE:
+                    _LOG.error(
+                        "rule %s: ClickHouse refuses to tell its past, which stays unknown: %s",
+                        question.rule.id,
+                        self.failure,
+                    )
+                    return None
+                pause = backoff.delay(attempt, self._chance)
+                attempt += 1
+                _LOG.warning(
+                    "rule %s: its past is not known yet: %s; attempt %d in %.1f s",
+                    question.rule.id,
+                    self.failure,
+                    attempt + 1,
+                    pause,
+                )
+                await asyncio.sleep(pause)
+            else:
+                self.failure = None
+                return frame
+
+    def _read(self, question: Question) -> pl.DataFrame:
+        if self._client is None:
+            self._client = self._connect()
+        return read(self._client, question, self._zone)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether the question may be answered later. Tables that are missing are made when the sink starts."""
+    missing: Any = getattr(error, "code", None)
+    return is_transient(error) or missing in (60, 81)
