@@ -12,6 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
+from infra import logs
 from infra.clickhouse.access import Credentials
 from infra.clickhouse.app import create_app
 from infra.clickhouse.engine import Engine
@@ -31,11 +32,15 @@ def _arguments() -> argparse.Namespace:
         "--memory", type=int, default=2048, metavar="MB", help="most that queries hold together"
     )
     parser.add_argument("--largest-request", type=int, default=1024, metavar="MB")
+    parser.add_argument(
+        "--reserve", type=int, default=128, metavar="MB", help="what is kept free on the disk of the data"
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = _arguments()
+    logs.begin()
     settings = ClickHouseSettings()
     arguments.data.mkdir(parents=True, exist_ok=True)
 
@@ -49,6 +54,7 @@ def main() -> None:
         open_engine,
         Credentials(settings.user, settings.password.get_secret_value()),
         largest_request=arguments.largest_request * _MB,
+        reserve=arguments.reserve * _MB,
     )
     server = uvicorn.Server(
         uvicorn.Config(

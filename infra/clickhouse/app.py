@@ -4,6 +4,7 @@ Not served, because the engine or its binding has none of it: sub-blocks of `cli
 `compress=1` (blocks with ClickHouse's own checksums), external tables, progress headers, roles and quotas.
 """
 
+import asyncio
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -23,6 +24,7 @@ from infra.clickhouse.errors import NOT_IMPLEMENTED, READONLY, ClickHouseError
 from infra.clickhouse.execution import Execution, Insertion, Threads
 from infra.clickhouse.request import Body, read_statement
 from infra.clickhouse.sessions import DEFAULT_TIMEOUT, Sessions
+from infra.clickhouse.space import Space
 from infra.clickhouse.statement import Statement
 
 # Parameters of the interface itself; all others are settings of the statement.
@@ -75,9 +77,15 @@ class BrokenOffError(Exception):
 
 
 def create_app(
-    open_engine: Callable[[], Engine], allowed: access.Credentials, *, largest_request: int, threads: int = 8
+    open_engine: Callable[[], Engine],
+    allowed: access.Credentials,
+    *,
+    largest_request: int,
+    reserve: int = 0,
+    threads: int = 8,
 ) -> Starlette:
-    """The ASGI application. `largest_request` bounds a request's decompressed body, in bytes.
+    """The ASGI application. `largest_request` bounds a request's decompressed body, in bytes; `reserve` is
+    what must stay free on the disk.
 
     `threads` statements and as many inserts run side by side; more of them wait. `/ping` never does.
     """
@@ -90,10 +98,14 @@ def create_app(
             ThreadPoolExecutor(threads, "query") as queries,
             ThreadPoolExecutor(threads, "insert") as inserts,
         ):
+            reading = Threads(queries)
+            space = Space(engine.data, reserve, lambda text: reading.call(engine.ask, text))
             app.state.interface = Interface(
-                engine, sessions, allowed, largest_request, Threads(queries), Threads(inserts)
+                engine, sessions, allowed, largest_request, reading, Threads(inserts), space
             )
+            watching = asyncio.create_task(space.watch())
             yield
+            watching.cancel()
             engine.cancel()
         sessions.close()
         engine.close()
@@ -126,6 +138,7 @@ class Interface:
         largest_request: int,
         queries: Threads,
         inserts: Threads,
+        space: Space,
     ) -> None:
         self._engine = engine
         self._sessions = sessions
@@ -133,6 +146,7 @@ class Interface:
         self._largest_request = largest_request
         self._queries = queries
         self._inserts = inserts
+        self._space = space
 
     async def answer(self, request: Request) -> Response:
         asked = dict(request.query_params)
@@ -158,6 +172,8 @@ class Interface:
             raise ClickHouseError.of(
                 READONLY, "Cannot execute query in readonly mode: use POST to change data"
             )
+        if statement.kind == b"INSERT":
+            self._space.require()
         context = Context(
             database=asked.get("database") or request.headers.get("x-clickhouse-database"),
             settings={k: v for k, v in asked.items() if k not in _OWN and not k.startswith("param_")},

@@ -62,8 +62,9 @@ class Engine:
     """
 
     def __init__(self, data: Path, memory: int) -> None:
-        self._address = str(data.resolve())
-        self._incoming = data.resolve() / "incoming"
+        self.data = data.resolve()
+        self._address = str(self.data)
+        self._incoming = self.data / "incoming"
         # What an end by force left there was never acknowledged.
         shutil.rmtree(self._incoming, ignore_errors=True)
         self._incoming.mkdir(parents=True)
@@ -95,6 +96,13 @@ class Engine:
         which = f"query LIKE '%{_mark(query_id)}%'" if query_id else "query NOT LIKE 'KILL%'"
         try:
             self._keeper.query(f"KILL QUERY WHERE {which} ASYNC", "Null")
+        except RuntimeError as error:
+            raise ClickHouseError.from_engine(error) from error
+
+    def ask(self, text: str) -> str:
+        """Execute a statement; its result, as TabSeparated."""
+        try:
+            return _text(self._keeper, text)
         except RuntimeError as error:
             raise ClickHouseError.from_engine(error) from error
 

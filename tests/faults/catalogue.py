@@ -108,13 +108,16 @@ def _(scene: Scene) -> Course:
 
 @fault("clickhouse-disk-full", _SINK, lasting=True)
 def _(scene: Scene) -> Course:
-    """ClickHouse's disk is full; where it has none of its own, it says so."""
+    """ClickHouse's disk fills up, to the last byte; where it has none of its own, it says so."""
     disk = scene.stack.disk
     if not disk.mounted:
         yield from _answered(scene, _NOT_ENOUGH_SPACE)
         return
-    disk.fill()
+    noticed = scene.stack.times_short_of_space()
+    disk.shorten()
     try:
+        yield Until("ClickHouse notices", lambda: scene.stack.times_short_of_space() > noticed)
+        disk.fill()
         yield from scene.lasting(scene.fault.seconds)
     finally:
         disk.free()

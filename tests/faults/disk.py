@@ -9,7 +9,7 @@ from pathlib import Path
 _NEW_MOUNTS = 0x00020000
 _SIZE = 1024**3
 _CHUNK = 4 * 1024**2
-_LEFT = 768 * 1024
+_SHORT = 32 * 1024**2
 
 
 def keep_mounts_to_oneself() -> bool:
@@ -46,14 +46,18 @@ class Disk:
             subprocess.run(["umount", str(self.path)], capture_output=True, check=False)
             self.mounted = False
 
-    def fill(self) -> None:
-        """Leave less than ClickHouse reserves before it writes. Only where it is mounted.
+    def shorten(self) -> None:
+        """Leave less than ClickHouse keeps free. Only where it is mounted."""
+        self._leave(_SHORT)
 
-        What it has begun to write can still be ended: it takes parts that were cut short for whole ones.
-        """
+    def fill(self) -> None:
+        """Leave nothing. Only where it is mounted."""
+        self._leave(0)
+
+    def _leave(self, left: int) -> None:
         assert self.mounted, "this would fill the disk of the machine"
-        with self._ballast.open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
-            while (room := self._room() - _LEFT) > 0:
+        with self._ballast.open("ab", buffering=0) as ballast, contextlib.suppress(OSError):
+            while (room := self._room() - left) > 0:
                 ballast.write(bytes(min(room, _CHUNK)))
 
     def _room(self) -> int:

@@ -145,6 +145,7 @@ class Stack:
         self.kafka_proxy = Proxy(("127.0.0.1", free_port()))
         self.clickhouse_proxy = Proxy(("127.0.0.1", free_port()))
         self.disk = Disk(directory / "clickhouse")
+        self.clickhouse_log = self.logs / "clickhouse.log"
 
     def start(self) -> None:
         """Start everything; returns when Kafka and ClickHouse serve, and the parts have been started."""
@@ -163,7 +164,7 @@ class Stack:
         self.clickhouse = LocalClickHouse(
             self.disk.path / "data",
             port=self.clickhouse_proxy.target[1],
-            log=self.logs / "clickhouse.log",
+            log=self.clickhouse_log,
             options=("--memory", "768"),
         )
         for name, server in zip(SERVERS, (self.kafka, self.clickhouse), strict=True):
@@ -194,6 +195,10 @@ class Stack:
         self.kafka_proxy.stop()
         self.clickhouse_proxy.stop()
         self.disk.unmount()
+
+    def times_short_of_space(self) -> int:
+        """How often ClickHouse has said that its disk is nearly full."""
+        return self.clickhouse_log.read_text("utf-8").count("nothing is merged or inserted")
 
     def tend(self) -> None:
         """Start again what has ended, as a supervisor does: at once, and later if it keeps ending."""
