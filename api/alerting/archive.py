@@ -7,7 +7,8 @@ from api.alerting import sql
 from api.alerting.cursor import Cursor
 from api.alerting.sql import AlertFilter, DeliveryFilter
 from api.clickhouse import ClickHouse
-from streams.windows.panes import Micros
+from streams.deliveries.notification import Notification
+from streams.windows.panes import Micros, micros_of
 
 Row = Mapping[str, Any]
 """A row by its columns, which are the fields of the Avro record; instants are aware datetimes."""
@@ -77,6 +78,11 @@ class Archive:
             endpoint_id, start, end, undelivered=undelivered, cursor=cursor, limit=limit + 1
         )
         return _page(await self._clickhouse.records(query), limit)
+
+    @staticmethod
+    def notification_of(row: Row) -> Notification:
+        """A row of `notifications` as the notification that it was."""
+        return Notification.of({**row, "created_at": micros_of(row["created_at"])})
 
 
 def _page(rows: list[dict[str, Any]], limit: int) -> Page:

@@ -15,19 +15,20 @@ LARGEST: Final = 256 * 1024
 M = TypeVar("M", bound=BaseModel)
 
 
-async def read_document(request: Request) -> dict[str, Any]:
-    """The body's JSON object. Raises MediaTypeError, TooLargeError, BadParameterError."""
+async def read_document(request: Request, *, optional: bool = False) -> dict[str, Any]:
+    """The body's JSON object; an empty one for no body, when it is `optional`.
+
+    Raises MediaTypeError, TooLargeError, BadParameterError.
+    """
+    body = await _read(request)
+    if optional and not body:
+        return {}
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise MediaTypeError(
             f"Send JSON, with the header `Content-Type: application/json` (not {kind or 'nothing'}).",
             where="Content-Type",
         )
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST:
-            raise TooLargeError(f"A body may have at most {LARGEST:,} bytes.", where="body")
     try:
         document = json.loads(body.decode(), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
@@ -35,6 +36,15 @@ async def read_document(request: Request) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BadParameterError('The body must be a JSON object: {"…": …}.', where="body")
     return document
+
+
+async def _read(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise TooLargeError(f"A body may have at most {LARGEST:,} bytes.", where="body")
+    return bytes(body)
 
 
 def validated(model: type[M], document: Mapping[str, Any], what: str) -> M:
@@ -46,7 +56,7 @@ def validated(model: type[M], document: Mapping[str, Any], what: str) -> M:
 
 
 def faults(error: ValidationError, what: str) -> Iterable[Fault]:
-    """What a model has found wrong. Given values are told where they are short; they may be secrets."""
+    """What a model has found wrong, without the values that were given: they may be secret."""
     for found in error.errors(include_url=False, include_context=False):
         yield Fault(".".join((what, *map(str, found["loc"]))), _said(found["type"], found["msg"]))
 

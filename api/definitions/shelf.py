@@ -97,6 +97,13 @@ class Shelf:
             held = await self._held(key, expected)
             return await self._write(self._made(key, held.revision + 1, document, by))
 
+    async def put(self, key: str, document: Mapping[str, Any], by: str) -> Definition:
+        """A new one, or another version of the one there is, whichever. Raises as `replace` does."""
+        async with self._writing:
+            await self._read()
+            revision = (await self._held(key, None)).revision if key in self._followed.items else 0
+            return await self._write(self._made(key, revision + 1, document, by))
+
     async def remove(self, key: str, expected: int | None) -> None:
         """Delete one. Raises as `replace` does."""
         async with self._writing:

@@ -50,6 +50,10 @@ _SUNK: Final = (
 FOLLOWERS: Final = (
     Follower("rollup", "chatgauge-rollup", REQUESTS.name),
     Follower("usage", "chatgauge-usage", REQUESTS.name),
+    Follower("alerts", "chatgauge-alerts", CLOSED.name),
+    Follower("alerts", "chatgauge-samples", SAMPLES.name),
+    Follower("deliveries", "chatgauge-notifier", ALERTS.name),
+    Follower("deliveries", "chatgauge-deliveries", NOTIFICATIONS.name),
     *(Follower("sink", f"chatgauge-sink-{topic.name}", topic.name) for topic in _SUNK),
 )
 
