@@ -6,6 +6,7 @@ from typing import Final
 
 from schemas.topics import (
     ALERTS,
+    CLOSED,
     DEAD_LETTERS,
     DECISIONS,
     DELIVERIES,
