@@ -89,6 +89,10 @@ class WorkerSettings(BaseSettings):
     """Where the rollup worker serves its Prometheus metrics; 0 switches them off."""
     usage_metrics_port: int = Field(9102, ge=0, le=65535)
     """Where the usage worker serves its Prometheus metrics; 0 switches them off."""
+    alerts_metrics_port: int = Field(9104, ge=0, le=65535)
+    """Where the alerts worker serves its Prometheus metrics; 0 switches them off."""
+    deliveries_metrics_port: int = Field(9105, ge=0, le=65535)
+    """Where the deliveries worker serves its Prometheus metrics; 0 switches them off."""
 
 
 class SinkSettings(BaseSettings):
@@ -158,6 +162,8 @@ class ApiSettings(BaseSettings):
             "rollup": "http://127.0.0.1:9101/metrics",
             "usage": "http://127.0.0.1:9102/metrics",
             "sink": "http://127.0.0.1:9103/metrics",
+            "alerts": "http://127.0.0.1:9104/metrics",
+            "deliveries": "http://127.0.0.1:9105/metrics",
         }
     )
     """Where each other part serves its Prometheus metrics."""
@@ -205,6 +211,32 @@ class DeliverySettings(BaseSettings):
     all: `10.1.0.0/16`, `127.0.0.1:9093`, `hooks.example.internal`, `*.example.internal:8443`."""
     ca_file: Path | None = None
     """Certificates, in PEM, of further authorities that endpoints' certificates may come from."""
+    schedule: list[timedelta] = [
+        timedelta(seconds=5),
+        timedelta(minutes=5),
+        timedelta(minutes=30),
+        timedelta(hours=2),
+        timedelta(hours=5),
+        timedelta(hours=10),
+        timedelta(hours=14),
+        timedelta(hours=20),
+        timedelta(hours=24),
+    ]
+    """How long to wait after the first, the second, ... failed attempt; after the last there is no other."""
+    most_under_way: int = Field(500, ge=1)
+    """Most attempts at once; endpoints that keep failing get half of them."""
+    backlog: int = Field(50_000, ge=1)
+    """Most deliveries that may wait at an endpoint; what comes beyond is parked."""
+    disable_after: timedelta = timedelta(days=5)
+    """How long an endpoint may fail without a break before it is disabled."""
+    remember: timedelta = timedelta(days=7)
+    """For how long ids are remembered, to tell repeats; by the notifications' own time."""
+    remember_ids: int = Field(2_000_000, ge=1)
+    """Most ids per partition: 8 bytes each."""
+    body_memory: int = Field(64 * 1024 * 1024, ge=0)
+    """Bytes of notifications that are held in memory; others are read from Kafka again when they are due."""
+    shutdown: timedelta = timedelta(seconds=20)
+    """How long a worker that stops waits for attempts under way."""
 
 
 class MailSettings(BaseSettings):
