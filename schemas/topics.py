@@ -51,6 +51,7 @@ CLOSED = Topic(
 )
 ALERTS = Topic("chat.alerts", "Alert", _kept(30 * _DAY_MS), follows_source=False)
 ALERT_STATE = Topic("chat.alert-state", "AgentState", _compacted())
+SAMPLE_STATE = Topic("chat.sample-state", "AgentState", _compacted())
 DECISIONS = Topic("chat.decisions", "Decision", _kept(7 * _DAY_MS))
 NOTIFIER_STATE = Topic("chat.notifier-state", "AgentState", _compacted(), follows_source=False)
 NOTIFICATIONS = Topic(
@@ -80,6 +81,7 @@ TOPICS = (
     CLOSED,
     ALERTS,
     ALERT_STATE,
+    SAMPLE_STATE,
     DECISIONS,
     NOTIFIER_STATE,
     NOTIFICATIONS,
