@@ -17,7 +17,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
-install: system $(VENV)/.installed var/lib/.kafka ## everything that running and testing needs
+install: system $(VENV)/.installed var/lib/.kafka var/lib/.node var/lib/.alertmanager ## everything that running and testing needs
 
 .PHONY: run
 run: install ## install what is missing, then run Kafka, ClickHouse, all parts and simulated traffic
@@ -102,3 +102,20 @@ var/lib/.kafka: infra/kafka/pom.xml | $(VENV)/.installed
 	@echo "fetching Kafka with Maven"
 	@$(BIN)/python -m infra.kafka
 	@touch $@
+
+# What tests run beside: where one of the two can't be had, its tests skip and say so.
+var/lib/.node: tests/node/package-lock.json | system
+	@if command -v npm >/dev/null 2>&1; then \
+		echo "installing the tests' Node packages (locked, with hashes)" && mkdir -p var/lib/node && \
+		cp tests/node/package.json tests/node/package-lock.json tests/node/.npmrc var/lib/node/ && \
+		npm ci --silent --prefix var/lib/node && touch $@; \
+	else echo "no npm: tests in Node will be skipped"; fi
+
+# The package is unpacked, not installed: nothing is started.
+var/lib/.alertmanager: | system
+	@mkdir -p var/lib/alertmanager && cd var/lib/alertmanager && rm -f *.deb && \
+	if { apt-get download -qq prometheus-alertmanager || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq prometheus-alertmanager; }; \
+		} 2>/dev/null; then \
+		echo "unpacking Alertmanager" && dpkg -x *.deb . && rm *.deb && touch ../.alertmanager; \
+	else echo "no Debian package of Alertmanager: its test will be skipped"; fi
