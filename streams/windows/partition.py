@@ -4,12 +4,11 @@ Pure but for `load`, which fetches a block that was written before: the clock is
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from heapq import heappop, heappush
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +19,15 @@ from schemas.batch import OFFSET
 from streams.windows.aggregate import Events, Share, aggregate
 from streams.windows.block import Block, BlockKey
 from streams.windows.measures import Grouping
-from streams.windows.panes import HOUR, MINUTE, SECOND, Micros, Pane, micros_of
+from streams.windows.panes import HOUR, MINUTE, SECOND, Micros, Pane
 from streams.windows.repeats import Repeats
 from streams.windows.state import BlockState, restore
+from streams.windows.waiting import Waiting
 
 _KEPT_UNPACKED: Final = 512
 """How many closed or imported blocks stay unpacked, for the next late or imported event."""
 _LARGE: Final = 5_000
-"""Events in a batch that pay for writing every block they touch, at whatever time."""
+"""Events in a batch, or waiting, that pay for counting and writing every block they touch, at any time."""
 _CORRECT_EVERY: Final[Micros] = 10 * SECOND
 """How often, by the clock, corrections of closed minutes are announced at most."""
 _CORRECTED_FOR: Final[Micros] = 100 * MINUTE
@@ -45,7 +45,8 @@ class Plan:
     keep_imported: Micros = HOUR
     """How long, by the clock, a block of imported events waits for more of them."""
     write_every: Micros = 0
-    """How often, by the clock, an open block is written at most; those for live figures always are."""
+    """How often, by the clock, an open block is counted and written at most; those for live figures always
+    are."""
     remember: int = 2_000_000
     """Most ids of recent events that a partition remembers, to tell repeats."""
 
@@ -58,6 +59,16 @@ class Plan:
     def panes(self) -> dict[str, Pane]:
         """The panes by name."""
         return {pane.name: pane for _, pane in self.counted}
+
+    @cached_property
+    def live(self) -> tuple[tuple[Grouping, Pane], ...]:
+        """What is counted for live figures alone, at every step."""
+        return tuple((grouping, pane) for grouping, pane in self.counted if pane.live_only)
+
+    @cached_property
+    def lasting(self) -> tuple[tuple[Grouping, Pane], ...]:
+        """What is counted when it is written."""
+        return tuple((grouping, pane) for grouping, pane in self.counted if not pane.live_only)
 
 
 @dataclass(frozen=True)
@@ -128,6 +139,7 @@ class PartitionWindows:
         self._floors: list[tuple[int, int]] = []
         self._plan = plan
         self._load = load
+        self._waiting = Waiting({pane.name: pane for _, pane in plan.lasting}.values())
         self._open: dict[BlockKey, BlockState] = {}
         self._kept: OrderedDict[BlockKey, BlockState] = OrderedDict()
         self._expiring: list[tuple[Micros, BlockKey]] = []
@@ -179,30 +191,28 @@ class PartitionWindows:
         touched: dict[BlockKey, BlockState] = {}
         imported = frame["imported"]
         if imported.any():
-            self._count(_since(frame.filter(imported), self._begin), through, True, now, step, touched)
-            for key in touched:
-                self._imported[key] = now
-                self._imported.move_to_end(key)
+            self._count_imported(_since(frame.filter(imported), self._begin), through, now, step, touched)
             frame = frame.filter(~imported)
         frame, step.repeats = self._first_time(frame, through)
-        if frame.height:
-            self._count(frame, through, False, now, step, touched)
-            latest = micros_of(cast("datetime", frame["occurred_at"].max()))
-            self.watermark = max(self.watermark, latest - self._plan.lateness)
+        if step.counted + frame.height >= _LARGE:
+            self._written_at = _BEGINNING
+        watermark = self._count_live(frame, through, now, step, touched)
         self.offset = max(self.offset, through)
         self._begin = max(self._begin, through + 1)
-        if step.counted >= _LARGE:
-            self._written_at = _BEGINNING
-        return self._settle(step, touched, now)
+        return self._settle(step, touched, watermark, now)
 
     def advance(self, now: Micros) -> Step:
         """Let the clock move the watermark on: the partition is idle, and everything in it is counted."""
-        self.watermark = max(self.watermark, now - self._plan.lateness)
-        return self.wait(now)
+        return self._idle(max(self.watermark, now - self._plan.lateness), now)
 
     def wait(self, now: Micros) -> Step:
         """Nothing has come; write what is due."""
-        return self._settle(Step(), {}, now)
+        return self._idle(self.watermark, now)
+
+    def _idle(self, watermark: Micros, now: Micros) -> Step:
+        touched: dict[BlockKey, BlockState] = {}
+        self._count_waiting(self.offset, touched)
+        return self._settle(Step(), touched, watermark, now)
 
     def _first_time(self, live: pl.DataFrame, through: int) -> tuple[pl.DataFrame, int]:
         """Those events that are to be counted, and how many repeats are not."""
@@ -215,25 +225,58 @@ class PartitionWindows:
         counted = live.filter(pl.Series(first[-live.height :])) if live.height else live
         return counted, live.height - counted.height
 
-    def _count(
-        self,
-        frame: pl.DataFrame,
-        through: int,
-        imported: bool,
-        now: Micros,
-        step: Step,
-        touched: dict[BlockKey, BlockState],
+    def _count_imported(
+        self, frame: pl.DataFrame, through: int, now: Micros, step: Step, touched: dict[BlockKey, BlockState]
     ) -> None:
         if frame.height == 0:
             return
-        events = Events(frame)
-        in_time = {} if imported else self._in_time(events.times, now)
-        minutes = in_time.get("1m")
-        step.counted += frame.height if minutes is None else len(minutes)
-        step.too_late += 0 if minutes is None else frame.height - len(minutes)
-        for grouping, pane in self._plan.counted:
-            if imported and pane.live_only:
-                continue
+        step.counted += frame.height
+        self._add(Events(frame), {}, self._plan.lasting, through, touched, imported=True)
+        for key in touched:
+            self._imported[key] = now
+            self._imported.move_to_end(key)
+
+    def _count_live(
+        self, frame: pl.DataFrame, through: int, now: Micros, step: Step, touched: dict[BlockKey, BlockState]
+    ) -> Micros:
+        """Count live events, some of them later; the watermark that they make."""
+        watermark = self.watermark
+        if frame.height:
+            events = Events(frame)
+            in_time = self._in_time(events.times, watermark, now)
+            minutes = in_time.get("1m")
+            step.counted += frame.height if minutes is None else len(minutes)
+            step.too_late += 0 if minutes is None else frame.height - len(minutes)
+            self._waiting.add(events, watermark)
+            watermark = max(watermark, int(events.times.max()) - self._plan.lateness)
+        if (
+            now - self._written_at >= self._plan.write_every
+            or len(self._waiting) >= _LARGE
+            or self._waiting.closes <= watermark
+        ):
+            self._count_waiting(through, touched)
+        if frame.height:
+            self._add(events, in_time, self._plan.live, through, touched)
+        return watermark
+
+    def _count_waiting(self, through: int, touched: dict[BlockKey, BlockState]) -> None:
+        if len(self._waiting):
+            events, watermark = self._waiting.take()
+            # How they were cut into batches does not matter; nor does the clock, to these panes.
+            in_time = self._in_time(events.times, watermark, _BEGINNING)
+            self._add(events, in_time, self._plan.lasting, through, touched)
+
+    def _add(
+        self,
+        events: Events,
+        in_time: Mapping[str, npt.NDArray[np.intp] | None],
+        counted: Iterable[tuple[Grouping, Pane]],
+        through: int,
+        touched: dict[BlockKey, BlockState],
+        imported: bool = False,
+    ) -> None:
+        """Add events to the blocks, which then hold all events to offset `through`."""
+        for grouping, pane in counted:
             selected = in_time.get(pane.name)
             for share in aggregate(events, grouping, pane, selected):
                 key = BlockKey(
@@ -246,14 +289,16 @@ class PartitionWindows:
                     state.remembers_from = self.repeats.since
                     touched[key] = state
 
-    def _in_time(self, times: npt.NDArray[np.int64], now: Micros) -> dict[str, npt.NDArray[np.intp] | None]:
-        """Per pane, which events come while it is kept; None: all of them.
+    def _in_time(
+        self, times: npt.NDArray[np.int64], watermark: Micros, now: Micros
+    ) -> dict[str, npt.NDArray[np.intp] | None]:
+        """Per pane, which events come while it is kept; None: all of them. `watermark` was before them.
 
         The watermark that judges an event is the one that the events before it have made, so that
         it does not matter how events are cut into batches. Panes that are only for live figures are
         judged by the clock as well: who catches up with an hour of events needs no seconds of it.
         """
-        watermarks = np.maximum(np.maximum.accumulate(times) - self._plan.lateness, self.watermark)
+        watermarks = np.maximum(np.maximum.accumulate(times) - self._plan.lateness, watermark)
         in_time: dict[str, npt.NDArray[np.intp] | None] = {}
         for name, pane in self._plan.panes.items():
             limits = np.maximum(watermarks, now) if pane.live_only else watermarks
@@ -285,7 +330,10 @@ class PartitionWindows:
     def _await_expiry(self, key: BlockKey, end: Micros) -> None:
         heappush(self._expiring, (end + self._plan.panes[key.pane].keep, key))
 
-    def _settle(self, step: Step, touched: dict[BlockKey, BlockState], now: Micros) -> Step:
+    def _settle(
+        self, step: Step, touched: dict[BlockKey, BlockState], watermark: Micros, now: Micros
+    ) -> Step:
+        self.watermark = watermark
         for state in touched.values():
             if state.closed:
                 state.revision += 1
@@ -301,7 +349,7 @@ class PartitionWindows:
         step.corrected = _closed_rows(self._corrections(now))
         step.expired = self._expire(now)
         step.blocks = [state.block(self.watermark) for state in self._due(now, step.expired)]
-        step.complete = not self._unwritten
+        step.complete = not (self._unwritten or len(self._waiting))
         while len(self._kept) > _KEPT_UNPACKED:
             self._kept.popitem(last=False)
         return step
