@@ -53,19 +53,18 @@ class Reference:
 class Spent:
     """What each group has used of a budget in the minutes from `start` to `until` (excluded).
 
-    The frame: the grouping's keys, `at` (Int64, microseconds: `start`, or the start of the `step`), and the
-    sums of the grouping (`GROUPINGS[...].sums`), whole numbers.
+    The frame, as `budget.add_history` takes it: the grouping's keys, `at` (Int64, microseconds: `start`, or
+    of a rolling budget the start of the slot), and the grouping's sums, whole numbers.
     """
 
     rule: BudgetRule
     start: Micros
     until: Micros
-    step: Micros | None = None
 
     @property
     def name(self) -> tuple[object, ...]:
         """What it is known by, as long as the rule doesn't change."""
-        return ("spent", self.rule.id, self.start, self.until, self.step)
+        return ("spent", self.rule.id, self.start, self.until)
 
 
 Question = Reference | Spent
@@ -84,7 +83,7 @@ def read(client: Client, question: Question, zone: ZoneInfo) -> pl.DataFrame:
     keys = question.rule.keys
     if isinstance(question, Spent):
         sums = GROUPINGS[question.rule.grouping].sums
-        spent = past_sql.spent(question.rule, question.start, question.until, question.step)
+        spent = past_sql.spent(question.rule, question.start, question.until)
         frame = _rows(client, spent)
         return frame.select(
             *(pl.col(f"k{place}").cast(pl.String).alias(key) for place, key in enumerate(keys, 1)),

@@ -255,7 +255,8 @@ def test_a_budget_has_spent_what_was_used_since_the_period_began_and_imports_are
     start, until = NOW - 20 * MINUTE, NOW + 5 * MINUTE
 
     found = read(tables, Spent(budget, start, until), VIENNA).sort("user_id")
-    by_hour = read(tables, Spent(budget, start, until, HOUR), VIENNA)
+    rolling = budget.model_copy(update={"period": 24 * HOUR})
+    by_slot = read(tables, Spent(rolling, start, until), VIENNA)
 
     counted = {
         user: sums(
@@ -269,8 +270,8 @@ def test_a_budget_has_spent_what_was_used_since_the_period_began_and_imports_are
         assert counted[row["user_id"]].items() <= row.items()
         assert row["at"] == start
     assert found["user_id"].to_list() == ["user-1", "user-2"]
-    assert set(by_hour["at"]) == {NOW - HOUR, NOW}
-    assert by_hour["requests"].sum() == sum(each["requests"] for each in counted.values())
+    assert set(by_slot["at"]) == {NOW - 30 * MINUTE, NOW}
+    assert by_slot["requests"].sum() == sum(each["requests"] for each in counted.values())
     assert all(found[name].dtype == pl.Int64 for name in GROUPINGS["user"].sums)
 
 
