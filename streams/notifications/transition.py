@@ -59,7 +59,8 @@ class Transition:
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> "Transition":
         """The inverse of `row`."""
-        return cls(*(tuple(value) if isinstance(value, list) else value for value in row))
+        values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in row]
+        return cls(*values)
 
     @cached_property
     def labels_by_name(self) -> dict[str, str]:
