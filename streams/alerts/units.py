@@ -20,7 +20,10 @@ _FIGURE: Final = re.compile(
     r"(?P<number>(?:\d{1,3}(?:[ _]\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*"
     r"(?P<rest>\D.*)?"
 )
+_DOLLARS: Final = re.compile(r"^\$\s*([^\s/]+)")
 _LONGEST: Final = 64
+_MOST_DIGITS: Final = 24
+"""Longer numbers are written with an exponent."""
 
 _SPANS: Final[Mapping[str, Micros]] = {
     "us": 1,
@@ -105,9 +108,7 @@ class Unit(ABC):
             if written == 0 or self.bare:
                 return float(written)
             raise UnitError(f"{written:g} has no unit", self.right)
-        text = written.strip()
-        if text.startswith("$"):
-            text = f"{text[1:]} USD"
+        text = _DOLLARS.sub(r"\1 USD", written.strip())
         found = _FIGURE.fullmatch(text) if len(text) <= _LONGEST else None
         if found is None:
             raise UnitError(f"{text[:_LONGEST]!r} is no figure", self.right)
@@ -276,6 +277,8 @@ def _exact(value: float) -> Decimal:
 
 def _plain(number: Decimal) -> str:
     text = format(number, "f")
+    if len(text) > _MOST_DIGITS:
+        return str(number.normalize())
     return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
 
 
