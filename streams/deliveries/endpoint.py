@@ -6,7 +6,7 @@ written, and says where it is wrong.
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -170,15 +170,17 @@ class Endpoint(_Part):
         """Whether one of its subscriptions means this event; see `Subscription.wants`."""
         return any(subscription.wants(type_, data) for subscription in self.subscriptions)
 
-    def disabled(self, because: str, now: datetime | None = None) -> "Endpoint":
+    def disabled(self, because: str, now: datetime) -> "Endpoint":
         """The same endpoint, switched off."""
-        return self.model_copy(
-            update={"enabled": False, "disabled_because": because, "disabled_at": now or datetime.now(UTC)}
-        )
+        return self.model_copy(update={"enabled": False, "disabled_because": because, "disabled_at": now})
 
     def to_json(self) -> str:
         """The text that `Definition.definition` holds."""
         return self.model_dump_json(exclude_none=True)
+
+    def document(self) -> dict[str, Any]:
+        """The same as an object."""
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 def _instead(name: str) -> str:

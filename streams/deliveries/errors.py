@@ -6,7 +6,8 @@ DeliveryError
 ├── AddressRefusedError  a URL, or the address behind it, is not to be called
 ├── UnansweredError      there was no answer: no connection, no TLS, too slow, broken off
 ├── SecretError          a secret can't be encrypted or decrypted
-└── TemplateError        a template is wrong, or asks for too much
+├── TemplateError        a template is wrong, or asks for too much
+└── BodyGoneError        a notification is not in chat.notifications any more
 """
 
 from collections.abc import Sequence
@@ -48,6 +49,10 @@ class UnansweredError(DeliveryError):
 
 class SecretError(DeliveryError):
     """A secret can't be encrypted or decrypted, or there is no key to do it with."""
+
+
+class BodyGoneError(DeliveryError):
+    """A notification is not in chat.notifications any more: retention has removed it, or a person."""
 
 
 class TemplateError(DeliveryError):

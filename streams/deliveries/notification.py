@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from streams.windows.panes import Micros, micros_of
+
 
 @dataclass(frozen=True, slots=True)
 class Notification:
@@ -12,8 +14,7 @@ class Notification:
     notification_id: str
     endpoint_id: str
     type: str
-    created_at: int
-    """Microseconds since 1970."""
+    created_at: Micros
     body: str
     """JSON: type, timestamp, data."""
     alerts: tuple[str, ...] = ()
@@ -26,7 +27,7 @@ class Notification:
             record["notification_id"],
             record["endpoint_id"],
             record["type"],
-            record["created_at"],
+            micros_of(record["created_at"]),
             record["body"],
             tuple(record["alerts"]),
             record["redriven"],

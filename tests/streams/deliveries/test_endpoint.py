@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from streams.deliveries.endpoint import Endpoint, parse_endpoint
+from streams.deliveries.endpoint import parse_endpoint
 from streams.deliveries.errors import EndpointError
 
 HOOK: dict[str, Any] = {"id": "pager", "channel": "webhook", "url": "https://example.org/hook"}
@@ -30,7 +30,7 @@ def test_it_comes_back_from_its_definition_as_it_was() -> None:
         }
     )
     assert endpoint.timeout == 0.5
-    assert Endpoint.model_validate_json(endpoint.to_json()) == endpoint
+    assert parse_endpoint(endpoint.document()) == endpoint
 
 
 def test_while_a_secret_is_replaced_both_sign_the_newest_first() -> None:

@@ -1,0 +1,82 @@
+"""Which lanes may begin something now. Lanes share nothing but the bound on all attempts under way."""
+
+import heapq
+
+from streams.deliveries.delivery import Delivery
+from streams.deliveries.lane import Lane
+from streams.windows.panes import Micros
+
+
+class Dispatch:
+    """Looks at each lane when something may begin in it, at no other time.
+
+    `most` attempts are under way at once, and at most half of them at endpoints that keep failing: however
+    many of those hang until their time is out, the others have room.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._most_probes = max(1, most // 2)
+        self._wakes: list[tuple[Micros, str]] = []
+        self._held: dict[str, Lane] = {}
+        self._probes: set[int] = set()
+        self.lanes: dict[str, Lane] = {}
+        self.under_way = 0
+
+    def wake(self, lane: Lane) -> None:
+        """Something has changed in the lane."""
+        at = lane.next_at()
+        if at is not None and (lane.wakes_at is None or at < lane.wakes_at):
+            lane.wakes_at = at
+            heapq.heappush(self._wakes, (at, lane.endpoint_id))
+
+    def begin(self, now: Micros) -> list[Delivery]:
+        """Those whose attempts begin now."""
+        begun: list[Delivery] = []
+        while self._next() is not None and self._wakes[0][0] <= now and self.under_way < self._most:
+            _, endpoint_id = heapq.heappop(self._wakes)
+            lane = self.lanes[endpoint_id]
+            lane.wakes_at = None
+            room = self._most - self.under_way
+            if lane.health.probing:
+                room = min(room, self._most_probes - len(self._probes))
+            if room <= 0:
+                self._held[endpoint_id] = lane
+                continue
+            taken = list(lane.begin(now, room))
+            self.under_way += len(taken)
+            if lane.health.probing:
+                self._probes.update(each.digest for each in taken)
+            begun += taken
+            self.wake(lane)
+        return begun
+
+    def take_up(self, delivery: Delivery) -> None:
+        """It is under way already."""
+        self.lanes[delivery.endpoint_id].take_up(delivery)
+        self.under_way += 1
+
+    def ended(self, delivery: Delivery) -> None:
+        """Its attempt is over, and durable."""
+        lane = self.lanes[delivery.endpoint_id]
+        lane.ended()
+        self.under_way -= 1
+        if delivery.digest in self._probes:
+            self._probes.discard(delivery.digest)
+            held, self._held = self._held, {}
+            for waiting in held.values():
+                self.wake(waiting)
+        self.wake(lane)
+
+    def next_at(self) -> Micros | None:
+        """When `begin` may have something; None when that is not a matter of time."""
+        return self._next() if self.under_way < self._most else None
+
+    def _next(self) -> Micros | None:
+        while self._wakes:
+            at, endpoint_id = self._wakes[0]
+            lane = self.lanes.get(endpoint_id)
+            if lane is not None and lane.wakes_at == at:
+                return at
+            heapq.heappop(self._wakes)
+        return None
