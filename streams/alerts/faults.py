@@ -3,13 +3,16 @@
 import re
 import reprlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from streams.alerts.errors import Fault, FieldError
 from streams.alerts.measures import nearest
+
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxlevel = 1
 
 Path = tuple[str | int, ...]
 
@@ -47,7 +50,7 @@ def _fault(error: ErrorDetails, kinds: Mapping[str, type[BaseModel]], at: Path) 
             return fault((*at, "kind"), "is missing", f"there are {', '.join(kinds)}")
         case "union_tag_invalid":
             tag = str(context["tag"])
-            return fault((*at, "kind"), f"there is no kind {reprlib.repr(tag)}", nearest(tag, kinds))
+            return fault((*at, "kind"), f"there is no kind {_SHORT.repr(tag)}", nearest(tag, kinds))
         case "missing":
             return fault(path, "is missing", _description(model, inside))
         case "extra_forbidden":
@@ -56,7 +59,7 @@ def _fault(error: ErrorDetails, kinds: Mapping[str, type[BaseModel]], at: Path) 
         case "literal_error":
             known = re.findall(r"'([^']*)'", context["expected"])
             meant = given if isinstance(given, str) else ""
-            return fault(path, f"{reprlib.repr(given)} is none of its values", nearest(meant, known))
+            return fault(path, f"{_SHORT.repr(given)} is none of its values", nearest(meant, known))
     return fault(path, error["msg"].removeprefix("Input ").rstrip("."), _description(model, inside))
 
 
