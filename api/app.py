@@ -8,6 +8,8 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from api.control import BODIES, Control
+from api.description import describe
 from api.gate import Gate
 from api.health.readiness import Health
 from api.history.store import History
@@ -22,11 +24,15 @@ Figures of chat services that call language models: requests, latencies, tokens,
 
 * **Live** figures (`/api/metrics/current`) come from memory, a moment after the events.
 * **Historical** ones (`/api/metrics/historical`) come from ClickHouse.
+* **Alerts** (`/api/alerts`) are raised by rules, told to endpoints, and held back by silences.
 
 Every answer says which span of time it covers, how old it is, and what it lacks. Latencies are in
 milliseconds, costs in USD, times in UTC. Percentiles have at most 1 % relative error. `total` tokens
 are prompt and completion tokens; cached and reasoning tokens are parts of these. Failures are
 `application/problem+json`.
+
+Changing anything takes the admin key, in the header `Authorization: Bearer cg_…`; it was printed when
+Chatgauge first started.
 """
 
 Background = Callable[[], AbstractAsyncContextManager[None]]
@@ -40,6 +46,7 @@ def create_app(
     health_checks: Health,
     scrape: Scrape,
     metrics: ApiMetrics,
+    control: Control,
     background: Background | None = None,
     hosts: Iterable[str] = (),
     zone: tzinfo = UTC,
@@ -61,6 +68,9 @@ def create_app(
     answer_problems(app)
     app.include_router(current.router(live, clock))
     app.include_router(historical.router(history, clock, zone))
+    for routes in control.routers():
+        app.include_router(routes)
+    describe(app, BODIES)
     app.include_router(health.router(health_checks, scrape, clock))
     app.include_router(page.router())
     app.add_middleware(Gate, hosts=tuple(hosts), metrics=metrics)

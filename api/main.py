@@ -5,15 +5,21 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Coroutine
+import sys
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, Final
 
 import httpx
 import uvicorn
 from fastapi import FastAPI
 from prometheus_client import disable_created_metrics
+from pydantic import SecretStr
 
+from api.alerting.courier import Courier
+from api.alerting.follower import AlertFollower
+from api.alerting.opened import OpenAlerts
 from api.app import create_app
+from api.control import FOLLOWED, Control
 from api.health.probe import Probe
 from api.health.progress import Progress
 from api.health.readiness import Health
@@ -24,7 +30,20 @@ from api.live.state import Limits, LiveState
 from api.metrics import ApiMetrics, Scrape
 from api.times import Clock, system_clock
 from infra import logs
-from infra.settings import ApiSettings, ClickHouseSettings, KafkaSettings, WindowSettings
+from infra.settings import (
+    AccessSettings,
+    ApiSettings,
+    ClickHouseSettings,
+    DeliverySettings,
+    KafkaSettings,
+    LocalSettings,
+    WindowSettings,
+)
+from streams.catalogue import Catalogue
+from streams.definitions import Registrar
+from streams.deliveries.addresses import AllowList
+from streams.deliveries.errors import AllowListError
+from streams.deliveries.secrets import open_vault
 
 _GRACE: Final = 5
 """Seconds that answers in flight get when the process is told to stop."""
@@ -109,9 +128,35 @@ def build(
         clock=clock,
     )
 
+    access = AccessSettings()
+    catalogues = {topic.name: Catalogue(kafka.bootstrap, topic) for topic in FOLLOWED}
+    registrar, courier = Registrar(kafka.bootstrap), Courier(kafka.bootstrap)
+    alerts = OpenAlerts()
+    follower = AlertFollower(kafka.bootstrap, alerts)
+    control = Control(
+        followed=catalogues,
+        writer=registrar,
+        outlet=courier,
+        follower=follower,
+        alerts=alerts,
+        clickhouse=history,
+        open_vault=lambda: open_vault(_secret(access.secret_key), LocalSettings().data, create=True),
+        clock=clock,
+        allowed=_allowed(DeliverySettings().allow),
+        admin_key=_secret(access.admin_key),
+    )
+
     @contextlib.asynccontextmanager
     async def background() -> AsyncIterator[None]:
-        async with live, history, client, _running(reader.run(), probe.run()):
+        async with live, history, client, contextlib.AsyncExitStack() as stack:
+            for catalogue in catalogues.values():
+                await stack.enter_async_context(catalogue)
+            stack.push_async_callback(registrar.stop)
+            stack.push_async_callback(courier.stop)
+            running = [reader.run(), probe.run(), follower.run()]
+            if access.admin_key is None:
+                running.append(_show_first_key(control))
+            await stack.enter_async_context(_running(*running))
             yield
 
     return create_app(
@@ -120,6 +165,7 @@ def build(
         health_checks=Health(probe, progress, reader, live, history, clock),
         scrape=scrape,
         metrics=metrics,
+        control=control,
         background=background,
         hosts=(api.host, *api.hosts),
         zone=windows.timezone,
@@ -127,9 +173,31 @@ def build(
     )
 
 
+async def _show_first_key(control: Control) -> None:
+    """Prints the admin key if this is the first start. Not to the log: it is for whoever is looking."""
+    key = await control.first_key()
+    if key is not None:
+        sys.stderr.write(
+            f"\n  The admin key, shown this once: {key}\n"
+            "  Changing rules, endpoints and silences takes it.\n\n"
+        )
+        sys.stderr.flush()
+
+
+def _secret(given: SecretStr | None) -> str | None:
+    return None if given is None else given.get_secret_value()
+
+
+def _allowed(entries: Sequence[str]) -> AllowList:
+    try:
+        return AllowList.of(entries)
+    except AllowListError as error:
+        raise SystemExit(f"CHATGAUGE_DELIVERY_ALLOW: {error}") from None
+
+
 @contextlib.asynccontextmanager
 async def _running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Runs coroutines that never end. One that fails after all takes the process with it."""
+    """Runs coroutines in the background. One that fails after all takes the process with it."""
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     for task in tasks:
         task.add_done_callback(_stop_on_failure)

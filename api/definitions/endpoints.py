@@ -1,6 +1,5 @@
 """Endpoints, as they are given and shown: what is secret goes in, is encrypted, and never comes out again."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,12 +30,6 @@ class Draft:
 
     endpoint: Endpoint
     secret: str | None = None
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """As it is kept in `chat.endpoints`."""
-        made: dict[str, Any] = json.loads(self.endpoint.to_json())
-        return made
 
 
 @dataclass(frozen=True)

@@ -33,21 +33,24 @@ _ANSWER: Final[dict[str, Any]] = {
 }
 
 
-def endpoint_schema() -> dict[str, Any]:
-    """The JSON schema of what is sent: an endpoint without what only answers have, its credential as text."""
-    schema = Endpoint.model_json_schema(ref_template="#/components/schemas/{model}")
-    properties = schema["properties"]
-    for name in READ_ONLY:
-        properties.pop(name)
-    properties["credential"] = {
-        "type": ["string", "null"],
-        "title": "Credential",
-        "description": "pagerduty: the routing key; webhook, alertmanager: the value of the header "
-        "Authorization. Kept encrypted and never shown; left out of a change, it stays.",
-    }
-    schema["required"] = [name for name in schema["required"] if name != "id"]
-    schema["title"] = "EndpointRequest"
-    return schema
+class EndpointRequest:
+    """What is sent: an endpoint without what only answers have, its credential as text."""
+
+    @staticmethod
+    def model_json_schema(ref_template: str) -> dict[str, Any]:
+        """Its JSON schema."""
+        schema = Endpoint.model_json_schema(ref_template=ref_template)
+        properties = schema["properties"]
+        for name in READ_ONLY:
+            properties.pop(name)
+        properties["credential"] = {
+            "type": ["string", "null"],
+            "title": "Credential",
+            "description": "pagerduty: the routing key; webhook, alertmanager: the value of the header "
+            "Authorization. Kept encrypted and never shown; left out of a change, it stays.",
+        }
+        schema["required"] = [name for name in schema["required"] if name != "id"]
+        return schema | {"title": "EndpointRequest", "description": EndpointRequest.__doc__}
 
 
 class EndpointAnswer(BaseModel):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query
 
 from api.access.guard import Guard
 from api.alerting.archive import Archive
@@ -76,7 +76,10 @@ def router(guard: Guard, endpoints: Shelf, archive: Archive, redriver: Redriver)
         status_code=202,
         responses=problems(401, 403, 404, 409, 429, 503),
     )
-    async def retry(notification_id: str, by: Annotated[str, Depends(admin(guard))]) -> RetryAnswer:
+    async def retry(
+        notification_id: Annotated[str, Path(description="The notification, the `webhook-id`.")],
+        by: Annotated[str, Depends(admin(guard))],
+    ) -> RetryAnswer:
         """At once, with the same id and body, whatever became of it before."""
         row = await archive.notification(notification_id)
         if row is None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from api.access.guard import Guard
 from api.alerting.archive import Archive
-from api.alerting.courier import Courier, Redriver
+from api.alerting.courier import Outlet, Redriver
 from api.alerting.cursor import Cursor
 from api.definitions import endpoints as drafts
 from api.definitions.document import read_document, validated
@@ -56,7 +56,7 @@ def router(
     endpoints: Shelf,
     drafting: Callable[[], Drafting],
     archive: Archive,
-    courier: Courier,
+    outlet: Outlet,
     redriver: Redriver,
     clock: Clock,
     public_url: str,
@@ -73,7 +73,7 @@ def router(
         wanted = expected(if_match)
         draft = made(drafts.read(held))
         definition = await endpoints.replace(
-            key, draft.document, by, held.revision if wanted is None else wanted
+            key, draft.endpoint.document(), by, held.revision if wanted is None else wanted
         )
         response.headers.update(etag(definition.revision))
         return EndpointWithSecret.showing(definition, draft.endpoint, draft.secret)
@@ -105,7 +105,7 @@ def router(
         if not isinstance(key, str):
             raise InvalidError([Fault("endpoint.id", "Write it as text: small letters, digits, - and _.")])
         draft = drafting().new(key, document, to_time(clock()))
-        made = await endpoints.create(key, draft.document, by)
+        made = await endpoints.create(key, draft.endpoint.document(), by)
         response.headers.update(etag(made.revision) | {"Location": f"/api/endpoints/{key}"})
         return EndpointWithSecret.showing(made, draft.endpoint, draft.secret)
 
@@ -135,7 +135,7 @@ def router(
         held = await endpoints.get(id)
         draft = drafting().changed(drafts.read(held), document, to_time(clock()))
         made = await endpoints.replace(
-            id, draft.document, by, held.revision if revision is None else revision
+            id, draft.endpoint.document(), by, held.revision if revision is None else revision
         )
         response.headers.update(etag(made.revision))
         return EndpointAnswer.of(made, draft.endpoint, to_admin=True)
@@ -209,7 +209,7 @@ def router(
         sent = Notification(
             f"nt_{secrets.token_hex(12)}", id, ENDPOINT_TEST, now, event_body(ENDPOINT_TEST, now, data)
         )
-        await courier.send([sent])
+        await outlet.send([sent])
         return SentTest(notification_id=sent.notification_id, deliveries=log_link(sent.notification_id))
 
     @routes.post(

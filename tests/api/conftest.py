@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from prometheus_client import CollectorRegistry
 
+from infra.ports import free_port
 from infra.settings import ClickHouseSettings, RetentionSettings
 from schemas.topics import WINDOWS
 from sinks.clickhouse import connect
@@ -25,6 +26,12 @@ class _Record:
     timestamp: int
     key: bytes
     value: bytes
+
+
+@pytest.fixture
+def away() -> ClickHouseSettings:
+    """A ClickHouse that is not there."""
+    return ClickHouseSettings(host="127.0.0.1", port=free_port())
 
 
 @pytest.fixture

@@ -5,57 +5,36 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.app import create_app
-from api.health.probe import Probe
-from api.health.progress import FOLLOWERS, LIVE_STATE, Offsets, Progress, Sighting
-from api.health.readiness import Health
-from api.history.store import History
-from api.live.live import Live, Record
-from api.live.reader import Reader
-from api.metrics import ApiMetrics, Scrape
-from api.models import current, health, historical, problem
+from api.health.progress import FOLLOWERS, LIVE_STATE, Offsets, Sighting
+from api.live.live import Record
+from api.models import (
+    alerts,
+    current,
+    deliveries,
+    endpoints,
+    health,
+    historical,
+    problem,
+    rules,
+    silences,
+)
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings
 from streams.windows.panes import SECOND
+from tests.api.around import Around
 from tests.api.blocks import NOON, Request, block
 from tests.api.conftest import WriteWindows
 
 NOW = NOON + 30 * SECOND
 
 
-class Parts:
+class Parts(Around):
     """The application over parts that a test can reach into; Kafka is nowhere."""
 
     def __init__(self, clickhouse: ClickHouseSettings, parts: dict[str, str] | None = None) -> None:
-        clock = lambda: NOW  # noqa: E731
-        self.live = Live()
-        self.progress = Progress()
-        self.reader = Reader("127.0.0.1:1", self.live, clock)
-        self.probe = Probe("127.0.0.1:1", self.progress, self.live, self.reader, clock)
-        self.history = History(clickhouse)
-        self.client = httpx.AsyncClient(trust_env=False)
-        metrics = ApiMetrics()
-        self.app: FastAPI = create_app(
-            live=self.live,
-            history=self.history,
-            health_checks=Health(self.probe, self.progress, self.reader, self.live, self.history, clock),
-            scrape=Scrape(
-                metrics,
-                parts or {},
-                client=self.client,
-                live=self.live,
-                reader=self.reader,
-                progress=self.progress,
-                probe=self.probe,
-                clock=clock,
-            ),
-            metrics=metrics,
-            hosts=["chat.example"],
-            clock=clock,
-        )
+        super().__init__(clickhouse, parts=parts, clock=lambda: NOW)
 
     def all_well(self) -> None:
         self.probe.failure = self.reader.failure = None
@@ -68,15 +47,10 @@ class Parts:
 
 
 @pytest.fixture
-def away(clickhouse: ClickHouseSettings) -> ClickHouseSettings:
-    return clickhouse.model_copy(update={"port": free_port()})
-
-
-@pytest.fixture
 async def parts(away: ClickHouseSettings) -> AsyncIterator[Parts]:
     """Parts whose ClickHouse is away."""
     made = Parts(away, {"rollup": f"http://127.0.0.1:{free_port()}/metrics"})
-    async with made.live, made.history, made.client:
+    async with made:
         yield made
 
 
@@ -167,9 +141,7 @@ class TestHistorical:
         made = Parts(tables)
         transport = httpx.ASGITransport(made.app)
         async with (
-            made.live,
-            made.history,
-            made.client,
+            made,
             httpx.AsyncClient(transport=transport, base_url="http://localhost") as http,
         ):
             query = "type=requests&start=2026-05-04T12:00:00Z&end=2026-05-04T12:02:00Z"
@@ -221,9 +193,7 @@ class TestHealth:
         made.all_well()
         transport = httpx.ASGITransport(made.app)
         async with (
-            made.live,
-            made.history,
-            made.client,
+            made,
             httpx.AsyncClient(transport=transport, base_url="http://localhost") as http,
         ):
             answer = await http.get("/health/ready")
@@ -313,7 +283,29 @@ class TestDescription:
 
     @pytest.mark.parametrize(
         "model",
-        [current.Current, historical.Historical, problem.Problem, health.Readiness, health.Alive],
+        [
+            current.Current,
+            historical.Historical,
+            problem.Problem,
+            health.Readiness,
+            health.Alive,
+            alerts.Alert,
+            alerts.OpenAlertList,
+            alerts.AlertHistory,
+            alerts.AlertDetail,
+            rules.RuleAnswer,
+            rules.RuleList,
+            silences.SilenceAnswer,
+            silences.SilenceList,
+            silences.SilenceDetail,
+            endpoints.EndpointAnswer,
+            endpoints.EndpointWithSecret,
+            endpoints.EndpointList,
+            endpoints.SentTest,
+            endpoints.RedriveAnswer,
+            deliveries.DeliveryLog,
+            deliveries.RetryAnswer,
+        ],
     )
     def test_examples_are_what_the_models_say(self, model: Any) -> None:
         for example in model.model_config["json_schema_extra"]["examples"]:
@@ -322,23 +314,68 @@ class TestDescription:
     def test_the_example_of_readiness_is_one(self) -> None:
         assert health.Readiness.model_validate(health.READY_EXAMPLE).status == "ready"
 
-    async def test_every_route_is_described_with_an_example(self, described: dict[str, Any]) -> None:
-        assert set(described["paths"]) == {
-            "/api/metrics/current",
-            "/api/metrics/historical",
-            "/health/live",
-            "/health/ready",
-            "/metrics",
+    async def test_the_routes_are_these(self, described: dict[str, Any]) -> None:
+        assert {
+            f"{method.upper()} {path}" for path, methods in described["paths"].items() for method in methods
+        } == {
+            "GET /api/metrics/current",
+            "GET /api/metrics/historical",
+            "GET /api/alerts",
+            "GET /api/alerts/history",
+            "GET /api/alerts/{id}",
+            "POST /api/alerts/{id}/acknowledge",
+            "GET /api/rules",
+            "POST /api/rules",
+            "GET /api/rules/{id}",
+            "PUT /api/rules/{id}",
+            "DELETE /api/rules/{id}",
+            "GET /api/silences",
+            "POST /api/silences",
+            "GET /api/silences/{id}",
+            "DELETE /api/silences/{id}",
+            "GET /api/endpoints",
+            "POST /api/endpoints",
+            "GET /api/endpoints/{id}",
+            "PUT /api/endpoints/{id}",
+            "DELETE /api/endpoints/{id}",
+            "POST /api/endpoints/{id}/rotate",
+            "POST /api/endpoints/{id}/enable",
+            "POST /api/endpoints/{id}/disable",
+            "POST /api/endpoints/{id}/test",
+            "POST /api/endpoints/{id}/redrive",
+            "GET /api/deliveries",
+            "POST /api/deliveries/{notification_id}/retry",
+            "GET /health/live",
+            "GET /health/ready",
+            "GET /metrics",
         }
-        for path in described["paths"].values():
-            operation = path["get"]
+
+    async def test_every_route_is_described_with_an_example(self, described: dict[str, Any]) -> None:
+        for operation in operations(described):
             assert operation["summary"]
             assert operation["description"]
             assert "422" not in operation["responses"]
-            for content in operation["responses"]["200"]["content"].values():
+            good = next(answer for status, answer in operation["responses"].items() if status[0] == "2")
+            for content in good.get("content", {}).values():
                 name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
                 schema = described["components"]["schemas"].get(name, {})
                 assert "example" in content or schema.get("examples")
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                assert content["example"]
+
+    async def test_whatever_changes_something_says_that_it_takes_the_key(
+        self, described: dict[str, Any]
+    ) -> None:
+        changing = [
+            operation
+            for path, methods in described["paths"].items()
+            for method, operation in methods.items()
+            if method != "get"
+        ]
+        assert changing
+        for operation in changing:
+            assert operation["security"] == [{"admin key": []}]
+            assert {"401", "403", "429"} <= set(operation["responses"])
 
     async def test_every_reference_resolves(self, described: dict[str, Any]) -> None:
         def references(node: Any) -> set[str]:
@@ -351,6 +388,10 @@ class TestDescription:
         assert {ref.rpartition("/")[2] for ref in references(described)} <= set(schemas)
 
     async def test_every_parameter_is_described(self, described: dict[str, Any]) -> None:
-        for path in described["paths"].values():
-            for parameter in path["get"].get("parameters", []):
+        for operation in operations(described):
+            for parameter in operation.get("parameters", []):
                 assert parameter.get("description"), parameter["name"]
+
+
+def operations(described: dict[str, Any]) -> list[dict[str, Any]]:
+    return [operation for methods in described["paths"].values() for operation in methods.values()]

@@ -1,0 +1,123 @@
+"""What rules, endpoints, silences, alerts and deliveries rest on, put together."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from fastapi import APIRouter
+
+from api.access.first import first_key_in_time, kept_key
+from api.access.guard import Guard
+from api.alerting.archive import Archive
+from api.alerting.courier import Outlet, Redriver
+from api.alerting.follower import AlertFollower
+from api.alerting.opened import OpenAlerts
+from api.clickhouse import ClickHouse
+from api.definitions.endpoints import Drafting
+from api.definitions.shelf import Followed, Kind, Shelf, Writer
+from api.errors import UnavailableError
+from api.models.endpoints import DisablingRequest, EndpointRequest, RedriveRequest, RotationRequest
+from api.models.silences import AcknowledgementRequest, SilenceRequest
+from api.routes import alerts, deliveries, endpoints, rules, silences
+from api.times import Clock
+from schemas.topics import ACCESS, ENDPOINTS, RULES, SILENCES, Topic
+from streams.alerts.rule import RULE
+from streams.deliveries.addresses import AllowList
+from streams.deliveries.errors import SecretError
+from streams.deliveries.secrets import Vault
+
+FOLLOWED: Final = (RULES, ENDPOINTS, SILENCES, ACCESS)
+"""The topics whose definitions are followed."""
+BODIES: Final[dict[str, Any]] = {
+    rules.RULE_SCHEMA: RULE,
+    endpoints.ENDPOINT_SCHEMA: EndpointRequest,
+    **{
+        model.__name__: model
+        for model in (
+            *(SilenceRequest, AcknowledgementRequest),
+            *(RotationRequest, DisablingRequest, RedriveRequest),
+        )
+    },
+}
+"""What bodies must be like, by the names under which routes refer to them."""
+_RULE: Final = Kind(
+    "rule",
+    "/api/rules",
+    "change the file that CHATGAUGE_ALERTS_RULES has it from; or make a rule of another id here, and switch "
+    "that one off with `enabled: false` in the file.",
+)
+_ENDPOINT: Final = Kind("endpoint", "/api/endpoints", "change the file.")
+_SILENCE: Final = Kind("silence", "/api/silences", "change the file.")
+
+
+class Control:
+    """Everything behind the routes that take or show what people set up, and alerts and deliveries.
+
+    `followed` reads the topics of FOLLOWED, by name; `writer` writes to them; `outlet` takes notifications.
+    `open_vault` raises SecretError without a key to encrypt secrets with.
+    """
+
+    def __init__(
+        self,
+        *,
+        followed: Mapping[str, Followed],
+        writer: Writer,
+        outlet: Outlet,
+        follower: AlertFollower,
+        alerts: OpenAlerts,
+        clickhouse: ClickHouse,
+        open_vault: Callable[[], Vault],
+        clock: Clock,
+        allowed: AllowList | None = None,
+        admin_key: str | None = None,
+        public_url: str = "",
+    ) -> None:
+        self._followed = followed
+        self._writer = writer
+        self._outlet = outlet
+        self._follower = follower
+        self._alerts = alerts
+        self._open_vault = open_vault
+        self._vault: Vault | None = None
+        self._allowed = allowed or AllowList()
+        self._clock = clock
+        self._public_url = public_url
+        self._archive = Archive(clickhouse)
+        self.guard = Guard(lambda: kept_key(followed[ACCESS.name].items), clock, override=admin_key)
+
+    def routers(self) -> list[APIRouter]:
+        """The routes."""
+        clock, archive = self._clock, self._archive
+        of_endpoints = self._shelf(ENDPOINTS, _ENDPOINT)
+        of_silences = self._shelf(SILENCES, _SILENCE)
+        redriver = Redriver(self._outlet)
+        return [
+            alerts.router(self.guard, self._alerts, self._follower, of_silences, archive, clock),
+            rules.router(self.guard, self._shelf(RULES, _RULE)),
+            silences.router(self.guard, of_silences, self._alerts, archive, clock),
+            endpoints.router(
+                self.guard,
+                of_endpoints,
+                self._drafting,
+                archive,
+                self._outlet,
+                redriver,
+                clock,
+                self._public_url,
+            ),
+            deliveries.router(self.guard, of_endpoints, archive, redriver),
+        ]
+
+    async def first_key(self) -> str | None:
+        """The admin key, when it had to be made: see `api.access.first`."""
+        return await first_key_in_time(self._followed[ACCESS.name], self._writer, self._clock)
+
+    def _shelf(self, topic: Topic, kind: Kind) -> Shelf:
+        return Shelf(topic, kind, self._followed[topic.name], self._writer, self._clock)
+
+    def _drafting(self) -> Drafting:
+        if self._vault is None:
+            try:
+                self._vault = self._open_vault()
+            except SecretError as error:
+                raise UnavailableError(f"Secrets can't be encrypted: {error}.", where="vault") from error
+        return Drafting(self._vault, self._allowed)
