@@ -1,5 +1,6 @@
 """The state of one block: its groups' figures as arrays, to which shares of batches are added."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,11 +48,13 @@ class BlockState:
         self._packed = None
         rows = self._rows(share.keys)
         self._sums[rows] += share.sums
-        figures = self._latencies
-        figures[rows, :, :MIN] += share.latencies[:, :, :MIN]
-        figures[rows, :, MIN] = np.minimum(figures[rows, :, MIN], share.latencies[:, :, MIN])
-        figures[rows, :, MAX] = np.maximum(figures[rows, :, MAX], share.latencies[:, :, MAX])
-        self._add_sketches(rows, share.sketch_codes, share.sketch_counts)
+        if self.grouping.latencies:
+            figures = self._latencies[rows]
+            figures[:, :, :MIN] += share.latencies[:, :, :MIN]
+            figures[:, :, MIN] = np.minimum(figures[:, :, MIN], share.latencies[:, :, MIN])
+            figures[:, :, MAX] = np.maximum(figures[:, :, MAX], share.latencies[:, :, MAX])
+            self._latencies[rows] = figures
+            self._add_sketches(rows, share.sketch_codes, share.sketch_counts)
         self.since = min(self.since, share.first_offset)
         self.offset = through
 
@@ -100,26 +103,37 @@ class BlockState:
         if self._key_columns is None:
             columns = zip(*self._row_of, strict=True) if self.grouping.keys else ()
             self._key_columns = [pa.array(column, pa.string()) for column in columns]
-        arrays = list(self._key_columns)
-        arrays += [pa.array(np.ascontiguousarray(column)) for column in self._sums.T]
-        latency_of = self._codes // sketch.WIDTH
-        for i in range(len(self.grouping.latencies)):
-            figures = self._latencies[:, i]
-            none = figures[:, COUNT] == 0
-            arrays += [pa.array(np.ascontiguousarray(figures[:, part])) for part in (COUNT, SUM)]
-            arrays += [pa.array(np.ascontiguousarray(figures[:, part]), mask=none) for part in (MIN, MAX)]
-            arrays += self._sketch_columns(i, latency_of)
+        groups, n = len(self), len(self.grouping.latencies)
+        sums = pa.py_buffer(np.ascontiguousarray(self._sums.T))
+        arrays = [*self._key_columns, *(_column(sums, at, groups) for at in range(len(self.grouping.sums)))]
+        figures = pa.py_buffer(np.ascontiguousarray(self._latencies.reshape(groups, 4 * n).T))
+        for i, sketches in enumerate(self._sketch_columns()):
+            there = self._latencies[:, i, COUNT] > 0
+            bits = None if there.all() else pa.py_buffer(np.packbits(there, bitorder="little"))
+            arrays += [_column(figures, 4 * i + part, groups) for part in (COUNT, SUM)]
+            arrays += [_column(figures, 4 * i + part, groups, bits) for part in (MIN, MAX)]
+            arrays += sketches
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    def _sketch_columns(self, latency: int, latency_of: Ints) -> tuple[pa.Array, pa.Array]:
-        n = len(self.grouping.latencies)
-        own = latency_of % n == latency
-        edges = np.searchsorted(latency_of[own], np.arange(len(self) + 1) * n).astype(np.int32)
-        keys = (self._codes[own] % sketch.WIDTH).astype(np.int32)
-        return (
-            pa.ListArray.from_arrays(edges, pa.array(keys)),
-            pa.ListArray.from_arrays(edges, pa.array(self._counts[own])),
-        )
+    def _sketch_columns(self) -> Iterator[tuple[pa.Array, pa.Array]]:
+        """Of each latency the keys and the counts, a list for each group."""
+        n, groups = len(self.grouping.latencies), len(self)
+        if not n:
+            return
+        places, keys = np.divmod(self._codes, sketch.WIDTH)
+        group, latency = np.divmod(places, n)
+        # From group by group to latency by latency.
+        order = np.argsort(latency.astype(np.int8), kind="stable")
+        edges = np.searchsorted((latency * groups + group)[order], np.arange(n * groups + 1)).astype(np.int32)
+        all_keys, all_counts = _ints(keys[order].astype(np.int32)), _ints(self._counts[order])
+        for i in range(n):
+            own = edges[i * groups : (i + 1) * groups + 1]
+            first, size = int(own[0]), int(own[-1] - own[0])
+            offsets = _ints(own - own[0])
+            yield (
+                pa.ListArray.from_arrays(offsets, all_keys.slice(first, size)),
+                pa.ListArray.from_arrays(offsets, all_counts.slice(first, size)),
+            )
 
     def block(self, watermark: Micros) -> Block:
         """The block as it is now."""
@@ -134,6 +148,18 @@ class BlockState:
             pack_rows(self.rows()),
             self.remembers_from,
         )
+
+
+def _ints(values: npt.NDArray[np.int64] | npt.NDArray[np.int32]) -> pa.Array:
+    """An array as it lies in memory. (For arrays of a few values, `pa.array` takes most of the time.)"""
+    kind = pa.int64() if values.dtype == np.int64 else pa.int32()
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+
+
+def _column(matrix: pa.Buffer, at: int, size: int, there: pa.Buffer | None = None) -> pa.Array:
+    """A line of a matrix of whole numbers; `there` has a bit for each that isn't null."""
+    values = matrix.slice(8 * size * at, 8 * size)
+    return pa.Array.from_buffers(pa.int64(), size, [there, values], 0 if there is None else -1)
 
 
 def restore(block: Block, grouping: Grouping) -> BlockState:
