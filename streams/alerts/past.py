@@ -19,8 +19,9 @@ from sinks import backoff
 from sinks.aside import aside
 from sinks.clickhouse import is_transient, said
 from streams.alerts import past_sql
-from streams.alerts.past_sql import Query, ReferredRule
-from streams.alerts.rule_kinds import BudgetRule
+from streams.alerts.judge import Question
+from streams.alerts.past_sql import Query
+from streams.alerts.rule import BaselineRule, BudgetRule, ChangeRule, GroupedRule
 from streams.windows.measures import GROUPINGS
 from streams.windows.panes import DAY, SECOND, Micros
 
@@ -32,45 +33,6 @@ _PATIENCE: Final = 10
 
 
 @dataclass(frozen=True)
-class Reference:
-    """The references of the slots from `start` to `until` (excluded).
-
-    The frame, as `baseline.References.add` takes it: the grouping's keys, `slot_start` (Int64, microseconds),
-    `mean`, `std` and `samples`.
-    """
-
-    rule: ReferredRule
-    start: Micros
-    until: Micros
-
-    @property
-    def name(self) -> tuple[object, ...]:
-        """What it is known by, as long as the rule doesn't change."""
-        return ("reference", self.rule.id, self.start, self.until)
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What each group has used of a budget in the minutes from `start` to `until` (excluded).
-
-    The frame, as `budget.add_history` takes it: the grouping's keys, `at` (Int64, microseconds: `start`, or
-    of a rolling budget the start of the slot), and the grouping's sums, whole numbers.
-    """
-
-    rule: BudgetRule
-    start: Micros
-    until: Micros
-
-    @property
-    def name(self) -> tuple[object, ...]:
-        """What it is known by, as long as the rule doesn't change."""
-        return ("spent", self.rule.id, self.start, self.until)
-
-
-Question = Reference | Spent
-
-
-@dataclass(frozen=True)
 class Answer:
     """What came of a question; `frame` is None when ClickHouse refuses it for good."""
 
@@ -79,23 +41,27 @@ class Answer:
 
 
 def read(client: Client, question: Question, zone: ZoneInfo) -> pl.DataFrame:
-    """Asks once, in this thread. Raises what clickhouse-connect raises."""
-    keys = question.rule.keys
-    if isinstance(question, Spent):
-        sums = GROUPINGS[question.rule.grouping].sums
-        spent = past_sql.spent(question.rule, question.start, question.until)
-        frame = _rows(client, spent)
+    """Asks once, in this thread. Raises what clickhouse-connect raises.
+
+    The frame is what `baseline.References.add` or `budget.add_history` takes: the grouping's keys, and
+    `slot_start`, `mean`, `std`, `samples`; or `at` (`start`, or the start of the step) and the grouping's sums.
+    """
+    rule = question.rule
+    if isinstance(rule, BudgetRule):
+        frame = _rows(client, past_sql.spent(rule, question.start, question.until, question.step))
         return frame.select(
-            *(pl.col(f"k{place}").cast(pl.String).alias(key) for place, key in enumerate(keys, 1)),
+            *_keys(rule),
             pl.col("at").cast(pl.Int64) * SECOND,
-            *(pl.col(name).cast(pl.Int64) for name in sums),
+            *(pl.col(name).cast(pl.Int64) for name in GROUPINGS[rule.grouping].sums),
         )
+    if not isinstance(rule, BaselineRule | ChangeRule):
+        raise TypeError(f"rules of kind {rule.kind} have no past")
     parts = []
     for start, until in _days(question.start, question.until):
-        spans = past_sql.spans(question.rule, start, until, zone)
-        parts.append(_rows(client, past_sql.reference(question.rule, spans)))
+        spans = past_sql.spans(rule, start, until, zone)
+        parts.append(_rows(client, past_sql.reference(rule, spans)))
     return pl.concat(parts).select(
-        *(pl.col(f"k{place}").cast(pl.String).alias(key) for place, key in enumerate(keys, 1)),
+        *_keys(rule),
         (pl.col("slot").cast(pl.Int64) * SECOND).alias("slot_start"),
         pl.col("mean").cast(pl.Float64),
         pl.col("std").cast(pl.Float64).fill_nan(None),
@@ -106,6 +72,11 @@ def read(client: Client, question: Question, zone: ZoneInfo) -> pl.DataFrame:
 def _rows(client: Client, query: Query) -> pl.DataFrame:
     table = client.query_arrow(query.text, parameters=query.parameters, settings=_READING, use_strings=True)
     return pl.DataFrame(table)
+
+
+def _keys(rule: GroupedRule) -> Iterator[pl.Expr]:
+    for place, key in enumerate(rule.keys, 1):
+        yield pl.col(f"k{place}").cast(pl.String).alias(key)
 
 
 def _days(start: Micros, until: Micros) -> Iterator[tuple[Micros, Micros]]:
@@ -136,8 +107,9 @@ class Past:
 
     def ask(self, question: Question) -> None:
         """Sees to it that this is answered. Asking again before the answer has come changes nothing."""
-        if question.name not in self._asking:
-            self._asking[question.name] = (question, asyncio.create_task(self._ask(question)))
+        name = _name(question)
+        if name not in self._asking:
+            self._asking[name] = (question, asyncio.create_task(self._ask(question)))
 
     def withdraw(self, rule_id: str) -> None:
         """The rule is gone, or has another version: its questions are void."""
@@ -163,7 +135,7 @@ class Past:
 
     async def _ask(self, question: Question) -> None:
         frame = await self._answered(question)
-        del self._asking[question.name]
+        del self._asking[_name(question)]
         self._answers.append(Answer(question, frame))
 
     async def _answered(self, question: Question) -> pl.DataFrame | None:
@@ -201,6 +173,11 @@ class Past:
         if self._client is None:
             self._client = self._connect()
         return read(self._client, question, self._zone)
+
+
+def _name(question: Question) -> tuple[object, ...]:
+    """What a question is known by, as long as its rule doesn't change."""
+    return (question.rule.id, *question[1:])
 
 
 def _passes(error: Exception) -> bool:

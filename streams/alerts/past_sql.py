@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, Final, NamedTuple
 
-from streams.alerts import budget
 from streams.alerts.baseline import slot_length
 from streams.alerts.filters import pattern
 from streams.alerts.measures import SAMPLE_GROUPING, Cost, Counted, Latency, Measure
@@ -100,13 +99,13 @@ def reference(rule: ReferredRule, past: Sequence[Span]) -> Query:
     return Query(text, {**source.parameters, **chosen})
 
 
-def spent(rule: BudgetRule, start: Micros, until: Micros) -> Query:
-    """One row per group, of a rolling budget per group and slot: keys (k1, k2), at (seconds), and all sums
-    of the minutes from `start` to `until` (excluded). Imported requests spend nothing."""
+def spent(rule: BudgetRule, start: Micros, until: Micros, step: Micros | None = None) -> Query:
+    """One row per group, or per group and `step`: keys (k1, k2), at (seconds), and all sums of the minutes
+    from `start` to `until` (excluded). Imported requests spend nothing."""
     source = _Source.of(rule, "1m")
     at = f"{start // SECOND}"
-    if not isinstance(rule.period, str):
-        seconds = budget.slot_length(rule) // SECOND
+    if step is not None:
+        seconds = step // SECOND
         at = f"intDiv(toUnixTimestamp(w.pane_start), {seconds}) * {seconds}"
     where, chosen = _selected(rule)
     sums = ", ".join(f"sum(w.{name}) AS {name}" for name in GROUPINGS[rule.grouping].sums)

@@ -6,12 +6,16 @@ Minutes that were rebuilt from the raw events are read as rebuilt, as everybody 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from sinks.sketches import dd_sketches
+from streams.alerts.judge import Question
+from streams.alerts.past import read
 from streams.windows.block import row_schema
 from streams.windows.measures import Grouping
 from streams.windows.panes import DAY, MINUTE, SECOND, Micros
@@ -33,12 +37,18 @@ class RecordedPane:
     rows: pa.Table
 
 
-class Recorded:
-    """The panes of a database. `include` says which requests count: live, imported, or all."""
+class RecordedHistory:
+    """The panes of a database, and what it knows of a rule's past. `include` says which requests are in the
+    panes: live ones, imported ones, or all. Raises what clickhouse-connect raises."""
 
-    def __init__(self, client: Client, include: str = "live") -> None:
+    def __init__(self, client: Client, zone: ZoneInfo, include: str = "live") -> None:
         self._client = client
+        self._zone = zone
         self._origins = list(_ORIGINS[include])
+
+    def answer(self, question: Question) -> pl.DataFrame:
+        """The frame that answers it."""
+        return read(self._client, question, self._zone)
 
     def panes(
         self,
@@ -51,7 +61,7 @@ class Recorded:
         """The panes (`1s` or `1m`) from `start` to `end` (excluded) that have any rows, in order.
 
         Of the latencies those named are read; the others are as if nobody had reported them. Memory is
-        bounded by the largest pane. Raises what clickhouse-connect raises.
+        bounded by the largest pane.
         """
         for begin in range(start, end, _AT_A_TIME[pane]):
             until = min(begin + _AT_A_TIME[pane], end)

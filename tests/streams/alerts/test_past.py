@@ -25,7 +25,8 @@ from sinks.windows import WindowWriter
 from sinks.writer import Fetch
 from streams.alerts import past_sql
 from streams.alerts.baseline import slot_of
-from streams.alerts.past import Past, Reference, Spent, read
+from streams.alerts.judge import Question
+from streams.alerts.past import Past, read
 from streams.alerts.rule import BaselineRule, BudgetRule, ChangeRule, parse_rule
 from streams.windows.measures import GROUPINGS
 from streams.windows.panes import DAY, HOUR, MINUTE, SECOND
@@ -179,7 +180,7 @@ def test_a_baseline_is_made_of_the_same_time_of_the_weeks_before(
     )
     assert isinstance(compared, BaselineRule)
 
-    found = read(tables, Reference(compared, NOW - 5 * MINUTE, NOW + 5 * MINUTE), VIENNA)
+    found = read(tables, Question(compared, "reference", NOW - 5 * MINUTE, NOW + 5 * MINUTE), VIENNA)
 
     expected = {}
     for slot in (NOW - 5 * MINUTE, NOW):
@@ -227,7 +228,7 @@ def test_a_change_is_held_against_the_window_so_much_earlier(
     )  # fmt: skip
     assert isinstance(compared, ChangeRule)
 
-    found = read(tables, Reference(compared, NOW, NOW + 6 * MINUTE), VIENNA)
+    found = read(tables, Question(compared, "reference", NOW, NOW + 6 * MINUTE), VIENNA)
 
     expected = {}
     for end in range(NOW + MINUTE, NOW + 7 * MINUTE, MINUTE):
@@ -254,9 +255,9 @@ def test_a_budget_has_spent_what_was_used_since_the_period_began_and_imports_are
     assert isinstance(budget, BudgetRule)
     start, until = NOW - 20 * MINUTE, NOW + 5 * MINUTE
 
-    found = read(tables, Spent(budget, start, until), VIENNA).sort("user_id")
+    found = read(tables, Question(budget, "spent", start, until), VIENNA).sort("user_id")
     rolling = budget.model_copy(update={"period": 24 * HOUR})
-    by_slot = read(tables, Spent(rolling, start, until), VIENNA)
+    by_slot = read(tables, Question(rolling, "spent", start, until, 30 * MINUTE), VIENNA)
 
     counted = {
         user: sums(
@@ -277,17 +278,17 @@ def test_a_budget_has_spent_what_was_used_since_the_period_began_and_imports_are
 
 def test_minutes_that_were_rebuilt_are_read_as_rebuilt(tables: Client, requests: list[Made]) -> None:
     budget = rule(kind="budget", metric="requests", limit="100", period="day")
-    before = read(tables, Spent(budget, NOW, NOW + MINUTE), VIENNA)["requests"].sum()
+    before = read(tables, Question(budget, "spent", NOW, NOW + MINUTE), VIENNA)["requests"].sum()
     tables.command(
         "INSERT INTO windows (pane, grouping, pane_start, key1, partition, since, version, requests) "
         f"SELECT '1m', 'service', toDateTime({NOW // SECOND}), 'chat', -1, 7, 7, 1000"
     )
     tables.command(f"INSERT INTO rebuilt_minutes (minute, generation) VALUES ({NOW // SECOND}, 7)")
-    rebuilt = read(tables, Spent(budget, NOW, NOW + MINUTE), VIENNA)["requests"].sum()
+    rebuilt = read(tables, Question(budget, "spent", NOW, NOW + MINUTE), VIENNA)["requests"].sum()
     tables.command("TRUNCATE TABLE rebuilt_minutes")
     assert (rebuilt, before) == (
         1000,
-        read(tables, Spent(budget, NOW, NOW + MINUTE), VIENNA)["requests"].sum(),
+        read(tables, Question(budget, "spent", NOW, NOW + MINUTE), VIENNA)["requests"].sum(),
     )
 
 
@@ -303,7 +304,7 @@ def test_sampled_states_have_a_past_too(tables: Client) -> None:
          "aggregation": "avg", "window": "2m", "against": "10m", "threshold": "50 %"}
     )  # fmt: skip
     assert isinstance(compared, ChangeRule)
-    found = read(tables, Reference(compared, NOW + MINUTE, NOW + 2 * MINUTE), VIENNA)
+    found = read(tables, Question(compared, "reference", NOW + MINUTE, NOW + 2 * MINUTE), VIENNA)
     assert found.to_dicts() == [
         {
             "service": "chat",
@@ -336,7 +337,7 @@ async def test_a_question_is_asked_until_it_is_answered_and_nobody_waits_for_it(
         return tables
 
     past = Past(away_at_first, VIENNA)
-    question = Spent(budget, NOW - HOUR, NOW)
+    question = Question(budget, "spent", NOW - HOUR, NOW)
     past.ask(question)
     past.ask(question)
     assert (past.answers(), past.waiting) == ([], 1)
@@ -349,6 +350,6 @@ async def test_a_question_is_asked_until_it_is_answered_and_nobody_waits_for_it(
     assert answer.frame.equals(read(tables, question, VIENNA), null_equal=True)
     assert (len(attempts), past.waiting, past.failure) == (3, 0, None)
 
-    past.ask(Spent(budget, NOW, NOW + HOUR))
+    past.ask(Question(budget, "spent", NOW, NOW + HOUR))
     past.withdraw("r")
     assert (past.waiting, past.answers()) == (0, [])
