@@ -1,0 +1,183 @@
+"""Rules over HTTP: nobody's change gets lost, and what is refused is told where, and what would be right."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from api.models.rules import RULE_EXAMPLE
+from infra.settings import ClickHouseSettings
+from schemas.topics import RULES
+from streams.alerts.rule import parse_rule
+from streams.definitions import Definition
+from tests.api.around import ADMIN, NOON, Around
+
+
+@pytest.fixture
+async def around(away: ClickHouseSettings) -> AsyncIterator[Around]:
+    async with Around(away) as around:
+        yield around
+
+
+@pytest.fixture
+async def http(around: Around) -> AsyncIterator[httpx.AsyncClient]:
+    async with around.http() as http:
+        http.headers.update(ADMIN)
+        yield http
+
+
+async def test_a_rule_that_was_made_is_read_and_listed_and_workers_find_it(
+    around: Around, http: httpx.AsyncClient
+) -> None:
+    made = await http.post("/api/rules", json=RULE_EXAMPLE)
+    assert (made.status_code, made.headers["etag"]) == (201, '"1"')
+    assert made.headers["location"] == "/api/rules/error-rate"
+    assert made.json()["rule"]["window"] == "5m"
+    assert made.json()["changed_by"] == "admin key, from 127.0.0.1"
+    assert made.json()["changed_at"] == "2026-05-04T12:00:00Z"
+    one = await http.get("/api/rules/error-rate")
+    assert (one.json(), one.headers["etag"]) == (made.json(), '"1"')
+    assert (await http.get("/api/rules")).json() == {"rules": [made.json()]}
+    found = around.topics[RULES].items["error-rate"]
+    assert parse_rule(found.definition) == parse_rule(RULE_EXAMPLE)
+
+
+async def test_reading_takes_no_key(around: Around, http: httpx.AsyncClient) -> None:
+    await http.post("/api/rules", json=RULE_EXAMPLE)
+    async with around.http() as anybody:
+        assert (await anybody.get("/api/rules")).status_code == 200
+        assert (await anybody.get("/api/rules/error-rate")).status_code == 200
+
+
+async def test_what_was_read_can_be_changed_and_sent_back(http: httpx.AsyncClient) -> None:
+    await http.post("/api/rules", json=RULE_EXAMPLE)
+    one = await http.get("/api/rules/error-rate")
+    changed = one.json()["rule"] | {"threshold": "20 %"}
+    etag = {"If-Match": one.headers["etag"]}
+    put = await http.put("/api/rules/error-rate", json=changed, headers=etag)
+    assert (put.status_code, put.headers["etag"]) == (200, '"2"')
+    assert (await http.get("/api/rules/error-rate")).json()["rule"] == put.json()["rule"]
+    assert put.json()["rule"]["threshold"] == "20 %"
+
+
+async def test_a_rule_without_an_id_gets_one_of_its_name(http: httpx.AsyncClient) -> None:
+    nameless = {key: value for key, value in RULE_EXAMPLE.items() if key != "id"}
+    made = await http.post("/api/rules", json=nameless | {"name": "Slow: p95 & worse!"})
+    assert made.json()["id"] == "slow-p95-worse"
+    again = await http.post("/api/rules", json=nameless | {"name": "Slow: p95 & worse!"})
+    assert (again.status_code, again.json()["where"]) == (409, "rule.id")
+    assert "PUT /api/rules/slow-p95-worse" in again.json()["detail"]
+
+
+class TestNobodysChangeGetsLost:
+    async def test_whoever_read_an_earlier_revision_is_told(self, http: httpx.AsyncClient) -> None:
+        await http.post("/api/rules", json=RULE_EXAMPLE)
+        first = {"If-Match": '"1"'}
+        assert (await http.put("/api/rules/error-rate", json=RULE_EXAMPLE, headers=first)).status_code == 200
+        late = await http.put("/api/rules/error-rate", json=RULE_EXAMPLE, headers=first)
+        assert (late.status_code, late.json()["where"]) == (412, "If-Match")
+        assert "revision 2" in late.json()["detail"]
+        gone = await http.delete("/api/rules/error-rate", headers=first)
+        assert gone.status_code == 412
+
+    async def test_replacing_takes_the_revision_that_is_replaced(self, http: httpx.AsyncClient) -> None:
+        await http.post("/api/rules", json=RULE_EXAMPLE)
+        blind = await http.put("/api/rules/error-rate", json=RULE_EXAMPLE)
+        assert (blind.status_code, blind.json()["where"]) == (428, "If-Match")
+        any_ = await http.put("/api/rules/error-rate", json=RULE_EXAMPLE, headers={"If-Match": "*"})
+        assert any_.headers["etag"] == '"2"'
+        nonsense = await http.put("/api/rules/error-rate", json=RULE_EXAMPLE, headers={"If-Match": "abc"})
+        assert (nonsense.status_code, nonsense.json()["where"]) == (400, "If-Match")
+
+    async def test_a_rule_keeps_its_id(self, http: httpx.AsyncClient) -> None:
+        await http.post("/api/rules", json=RULE_EXAMPLE)
+        other = RULE_EXAMPLE | {"id": "other"}
+        answer = await http.put("/api/rules/error-rate", json=other, headers={"If-Match": "*"})
+        assert (answer.status_code, answer.json()["where"]) == (400, "rule.id")
+
+
+async def test_a_deleted_rule_is_gone_and_may_be_made_again(http: httpx.AsyncClient) -> None:
+    await http.post("/api/rules", json=RULE_EXAMPLE)
+    deleted = await http.delete("/api/rules/error-rate")
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    missing = await http.get("/api/rules/error-rate")
+    assert (missing.status_code, missing.json()["type"]) == (404, "urn:chatgauge:problem:not-found")
+    assert "/api/rules lists" in missing.json()["detail"]
+    assert (await http.delete("/api/rules/error-rate")).status_code == 404
+    assert (await http.post("/api/rules", json=RULE_EXAMPLE)).status_code == 201
+
+
+async def test_rules_of_files_are_shown_and_can_only_be_changed_there(
+    around: Around, http: httpx.AsyncClient
+) -> None:
+    await around.topics.publish(RULES, Definition("error-rate", 4, True, NOON, "rules.yaml", RULE_EXAMPLE))
+    shown = (await http.get("/api/rules/error-rate")).json()
+    assert (shown["provisioned"], shown["revision"]) == (True, 4)
+    put = await http.put("/api/rules/error-rate", json=RULE_EXAMPLE, headers={"If-Match": '"4"'})
+    deleted = await http.delete("/api/rules/error-rate")
+    for refused in (put, deleted):
+        assert refused.status_code == 409
+        assert "CHATGAUGE_ALERTS_RULES" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "says"),
+    [
+        ({"window": "5 bananas"}, "rule.window", "5m"),
+        ({"window": "7h"}, "rule.window", "at most"),
+        ({"metric": "errrors"}, "rule.metric", "errors"),
+        ({"threshold": "10 ms"}, "rule.threshold", "%"),
+        ({"kind": "thresold"}, "rule.kind", "threshold"),
+        ({"severity": "bad"}, "rule.severity", "warning"),
+        ({"minimum_request": 5}, "rule.minimum_request", "minimum_requests"),
+        ({"filter": {"model": ["gpt-4o"]}}, "rule.filter.model", "model"),
+        ({"id": "Not An Id"}, "rule.id", "letters"),
+    ],
+)
+async def test_what_is_wrong_with_a_rule_is_said_where_it_is_and_what_would_be_right(
+    http: httpx.AsyncClient, change: dict[str, Any], where: str, says: str
+) -> None:
+    answer = await http.post("/api/rules", json=RULE_EXAMPLE | change)
+    assert answer.status_code == 400
+    told = answer.json()
+    assert (told["type"], told["where"]) == ("urn:chatgauge:problem:invalid", where)
+    assert says in told["detail"]
+    assert told["errors"][0] == {"where": where, "detail": told["detail"]}
+
+
+async def test_everything_that_is_wrong_is_said_at_once(http: httpx.AsyncClient) -> None:
+    wrong = RULE_EXAMPLE | {"window": "x", "severity": "bad", "consecutive": 0}
+    told = (await http.post("/api/rules", json=wrong)).json()
+    assert {fault["where"] for fault in told["errors"]} >= {
+        "rule.window",
+        "rule.severity",
+        "rule.consecutive",
+    }
+
+
+class TestKafkaAway:
+    async def test_a_write_that_kafka_does_not_take_is_said_to_be_uncertain(
+        self, around: Around, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("api.definitions.shelf._PATIENCE_S", 0.05)
+        await http.post("/api/rules", json=RULE_EXAMPLE)
+        around.topics[RULES].ready = _at_once  # type: ignore[method-assign]
+        around.topics[RULES].away = True
+        answer = await http.put("/api/rules/error-rate", json=RULE_EXAMPLE, headers={"If-Match": "*"})
+        assert (answer.status_code, answer.json()["where"]) == (503, "kafka")
+        assert "Read it again" in answer.json()["detail"]
+        assert int(answer.headers["retry-after"]) > 0
+        assert (await http.get("/api/rules/error-rate")).headers["etag"] == '"1"'
+
+    async def test_what_has_not_been_read_yet_is_not_said_to_be_absent(
+        self, around: Around, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("api.definitions.shelf._PATIENCE_S", 0.05)
+        around.topics[RULES].away = True
+        answer = await http.get("/api/rules/error-rate")
+        assert (answer.status_code, answer.json()["where"]) == (503, "kafka")
+
+
+async def _at_once() -> None:
+    return
