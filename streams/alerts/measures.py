@@ -60,11 +60,6 @@ class Measure(ABC):
     groupings: tuple[str, ...] = tuple(GROUPINGS)
     """The groupings whose rows carry it."""
 
-    @property
-    def latencies(self) -> tuple[str, ...]:
-        """The latencies (of `streams.windows.measures`) whose columns it needs."""
-        return ()
-
     @abstractmethod
     def unit(self, aggregation: str) -> Unit:
         """The unit of its values."""
@@ -120,11 +115,6 @@ class Latency(Measure):
     """A duration in milliseconds, of those requests that report it."""
 
     column: str = ""
-
-    @property
-    def latencies(self) -> tuple[str, ...]:
-        """Its own."""
-        return (self.column,)
 
     def unit(self, aggregation: str) -> Unit:
         return LATENCY

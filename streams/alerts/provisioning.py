@@ -6,7 +6,9 @@ one said before. Nothing is taken back while a file can't be read: it may have s
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from streams.alerts import faults
@@ -93,7 +95,7 @@ def read_rules(folder: Path | None, shipped: bool = True) -> Reading:
     Hidden files and folders are left out. Never raises: what is wrong is in `problems`.
     """
     texts, unread = _texts(folder) if folder is not None else ([], [])
-    reading = read_texts(texts, SHIPPED.read_text() if shipped else "")
+    reading = _remembered(tuple(texts), SHIPPED.read_text(encoding="utf-8") if shipped else "")
     if not unread:
         return reading
     return Reading(reading.rules, (*unread, *reading.problems), reading.refused, whole=False)
@@ -111,8 +113,15 @@ def read_texts(texts: Sequence[tuple[str, str]], shipped: str = "") -> Reading:
     for file, text in texts:
         collected.take(file, text)
     return Reading(
-        collected.rules, tuple(collected.problems), frozenset(collected.refused), whole=collected.whole
+        MappingProxyType(collected.rules),
+        tuple(collected.problems),
+        frozenset(collected.refused),
+        whole=collected.whole,
     )
+
+
+_remembered = lru_cache(maxsize=2)(read_texts)
+"""Files are looked at far more often than they change, and reading YAML takes long."""
 
 
 def difference(wanted: Reading, present: Mapping[str, Present]) -> Difference:
