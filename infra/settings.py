@@ -191,7 +191,7 @@ class AccessSettings(BaseSettings):
 
 
 class AlertSettings(BaseSettings):
-    """Which rules there are besides those made through the API."""
+    """Which rules there are besides those made through the API, and how panes are judged."""
 
     model_config = _config("ALERTS_")
 
@@ -199,6 +199,12 @@ class AlertSettings(BaseSettings):
     """A folder of YAML files with rules, which the API shows and can't change."""
     default_rules: bool = True
     """Whether the rules that come with the product are there, too."""
+    linger: timedelta = timedelta(milliseconds=50)
+    """How long closed panes gather before they are judged."""
+    patience: timedelta = timedelta(minutes=1)
+    """How long a pane waits for source partitions that stay behind, before it is judged without them."""
+    too_late: timedelta = timedelta(minutes=10)
+    """How long ago a pane may have ended to change an alert still."""
 
 
 class DeliverySettings(BaseSettings):
