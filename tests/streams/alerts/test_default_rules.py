@@ -28,10 +28,10 @@ def requests(number: int, rng: np.random.Generator, failing: float = 0.02, media
 
 
 def healthy(at: int, rng: np.random.Generator) -> Mapping[str, Figures]:
-    """A day in four hours: it rises to some 40 requests a minute, and fades away."""
-    daylight = max(np.sin(np.pi * (at - 20) / 200), 0)
+    """A day in two hours: it rises to some 20 requests a minute, and fades away."""
+    daylight = max(np.sin(np.pi * (at - 5) / 100), 0)
     found = {
-        service: requests(int(rng.poisson(share * 40 * daylight)), rng)
+        service: requests(int(rng.poisson(share * 20 * daylight)), rng)
         for service, share in zip(SERVICES, (0.6, 0.3, 0.1), strict=True)
     }
     return {service: figures for service, figures in found.items() if figures["requests"]}
@@ -66,13 +66,13 @@ def firing(minutes: int, traffic: Traffic) -> list[tuple[Any, ...]]:
 
 
 def test_nothing_is_told_of_a_small_system_that_is_well() -> None:
-    assert firing(240, healthy) == []
+    assert firing(125, healthy) == []
 
 
 def test_nothing_is_told_of_a_system_that_is_used_once_in_a_while() -> None:
     """Every third minute somebody asks something, and half of it fails."""
     told = firing(
-        120, lambda at, rng: {"support": requests(1, rng, failing=0.5, median_s=9)} if at % 3 == 0 else {}
+        60, lambda at, rng: {"support": requests(1, rng, failing=0.5, median_s=9)} if at % 3 == 0 else {}
     )
     assert told == []
 
