@@ -118,7 +118,8 @@ def reminding_at(group: Group, alerts: Alerts, setup: Setup, intervals: Interval
 
 
 def _is_reminded_of(alert: OpenAlert, member: Member) -> bool:
-    return alert.firing and member.told > 0
+    # A watchdog's judge says itself that all is well: the notifier alone could not know.
+    return alert.firing and member.told > 0 and alert.now.kind != "watchdog"
 
 
 def _interval(alert: OpenAlert, setup: Setup, intervals: Intervals) -> Micros:

@@ -79,6 +79,11 @@ class Notifier:
         """How many groups there are."""
         return len(self._memory.groups)
 
+    @property
+    def due(self) -> Micros | None:
+        """When there is something to tell next, if nothing happens before; None: nothing waits."""
+        return self._soonest if self._memory.groups and self._soonest < _NEVER else None
+
     def define(
         self,
         rules: Mapping[str, RuleBase],

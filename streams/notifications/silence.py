@@ -127,9 +127,15 @@ def parse_silence(definition: Mapping[str, Any]) -> Silence | Acknowledgement:
     try:
         return model.model_validate(definition)
     except ValidationError as error:
-        raise SilenceError(
-            tuple(
-                Fault(".".join(str(step) for step in fault["loc"]) or model.__name__.lower(), fault["msg"])
-                for fault in error.errors(include_url=False, include_input=False)
-            )
-        ) from error
+        raise SilenceError(_faults(error, model.__name__.lower())) from error
+
+
+def _faults(error: ValidationError, root: str) -> tuple[Fault, ...]:
+    found = error.errors(include_url=False, include_input=False)
+    places = [fault["loc"] for fault in found]
+    return tuple(
+        Fault(".".join(map(str, fault["loc"])) or root, fault["msg"].removeprefix("Value error, "))
+        for fault in found
+        # A list of which nothing is left is short, too: that is told where its items are.
+        if not any(place[: len(fault["loc"])] == fault["loc"] != place for place in places)
+    )

@@ -84,6 +84,8 @@ class Memory:
         """A group has come, changed or gone."""
         part = self._part_of.get(id_)
         if part is None:
+            if id_ not in self.groups:
+                return
             bucket = _bucket("\0".join(id_))
             part = self._part_of[id_] = b"groups|%02d" % bucket
             self._groups_in[bucket].add(id_)
