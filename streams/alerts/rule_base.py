@@ -167,7 +167,8 @@ class WindowedRule(GroupedRule):
         json_schema_extra=without_default,
     )
     pane: PaneName = said(
-        "How often it is judged: each minute, or each second (total and service, windows to 10 minutes).",
+        "How often it is judged: each minute, or each second (total and service, windows to 10 minutes). "
+        "Sampled states are judged at every sample.",
         default="1m",
     )
     window: Duration = said(
