@@ -100,6 +100,18 @@ def test_a_wrong_rule_is_told_with_file_line_and_place_and_the_others_hold() -> 
         ("rules:\n  - id: x\n    operator: >=\n", "put the operator into quotes, as in operator: '>='"),
         ("rules: !!python/object:os.system []\n", "could not determine a constructor"),
         ("a: \x00\n", "this is no YAML: unacceptable character"),
+        ("rules: " + "[" * 5_000, "this is no YAML: maximum recursion depth exceeded"),
+        ("rules: &a [*a]\n", "a.yaml:1:8: rules[0]: this is no rule"),
+        (
+            "rules:\n  - {id: x, kind: watchdog, name: W, labels: &l {a: *l}}\n",
+            "rules[0].labels.a: should be",
+        ),
+        ("rules:\n  - {id: x, kind: watchdog, name: W, 5: a}\n", "x: rules[0][5]: Keys should be strings"),
+        ("rules:\n  - {id: x, kind: watchdog, name: W, [a]: a}\n", "found unhashable key"),
+        (
+            "rules:\n  - {id: 5, kind: watchdog, name: W}\n",
+            "a.yaml:2:6: rules[0].id: should be a valid string",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told_with_its_line(text: str, expected: str) -> None:
