@@ -21,6 +21,7 @@ _COMMANDS = {
     "simulate": "cli.simulate:simulate",
     "replay": "cli.replay:replay",
     "rebuild": "cli.rebuild:rebuild",
+    "backtest": "cli.backtest:backtest",
     "admin-key": "cli.admin_key:admin_key",
 }
 

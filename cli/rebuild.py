@@ -30,7 +30,8 @@ _REASONS = {
 }
 
 
-def _time(text: str) -> datetime:
+def parsed_time(text: str) -> datetime:
+    """A time as people write it, with its zone, in UTC."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
@@ -42,11 +43,11 @@ def _time(text: str) -> datetime:
 
 def rebuild(
     start: Annotated[
-        datetime, typer.Option("--from", parser=_time, help="The first minute.", metavar="TIME")
+        datetime, typer.Option("--from", parser=parsed_time, help="The first minute.", metavar="TIME")
     ],
     end: Annotated[
         datetime,
-        typer.Option("--to", parser=_time, help="Where to end; that minute excluded.", metavar="TIME"),
+        typer.Option("--to", parser=parsed_time, help="Where to end; that minute excluded.", metavar="TIME"),
     ],
 ) -> None:
     """Count past minutes again from the raw events in ClickHouse, each event once.

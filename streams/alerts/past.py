@@ -43,8 +43,8 @@ class Answer:
 def read(client: Client, question: Question, zone: ZoneInfo) -> pl.DataFrame:
     """Asks once, in this thread. Raises what clickhouse-connect raises.
 
-    The frame is what `baseline.References.add` or `budget.add_history` takes: the grouping's keys, and
-    `slot_start`, `mean`, `std`, `samples`; or `at` (`start`, or the start of the step) and the grouping's sums.
+    The frame is what `baseline.References.add` or `budget.add_history` takes: the grouping's keys with
+    `slot_start`, `mean`, `std`, `samples`; or with `at` (`start`, or the step's start) and the grouping's sums.
     """
     rule = question.rule
     if isinstance(rule, BudgetRule):
