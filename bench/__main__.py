@@ -20,7 +20,7 @@ from bench.entrants import ENTRANTS, Entrant
 from bench.events import SPAN, Load, start_of_load
 from bench.progress import say
 from bench.stack import HEAP, PARTITIONS, NotInTimeError
-from bench.studies import cardinality, live, profile, restart, workers
+from bench.studies import alerting, cardinality, live, profile, restart, workers
 from infra.errors import LocalServerError
 from infra.kafka import LocalKafka
 from infra.ports import free_port
@@ -28,7 +28,7 @@ from schemas.topics import REQUESTS, Topic
 
 MINUTE = timedelta(minutes=1)
 RACE = {entrant.name: entrant for entrant in ENTRANTS}
-STUDIES = ("workers", "cardinality", "restart", "live", "profile")
+STUDIES = ("workers", "cardinality", "restart", "live", "alerting", "profile")
 ALIASES = {"latency": "live", "changelog": "live", "cpu": "live"}
 PARTS = ("race", *STUDIES)
 
@@ -137,6 +137,7 @@ def study(run: Run, name: str) -> bool:
         ),
         "restart": partial(restart.run, home, day.Day(1_000, 10_000, 100, PARTITIONS)),
         "live": partial(live.run, home),
+        "alerting": partial(alerting.run, home),
         "profile": partial(
             _with_kafka,
             home,

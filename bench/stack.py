@@ -41,15 +41,15 @@ class Stack:
     def bootstrap(self) -> str:
         return self.kafka.bootstrap
 
-    def start_worker(self, kind: str, name: str | None = None) -> Child:
-        """`chatgauge worker rollup` or `usage`."""
-        return self._start(name or kind, ["worker", kind, "--metrics-port", "0"])
+    def start_worker(self, kind: str, name: str | None = None, env: Mapping[str, str] | None = None) -> Child:
+        """`chatgauge worker` of a kind; `env` are further settings."""
+        return self._start(name or kind, ["worker", kind, "--metrics-port", "0"], env)
 
     def start_sink(self, name: str = "sink") -> Child:
         """`chatgauge sink`, all of it."""
         return self._start(name, ["sink"])
 
-    def _start(self, name: str, command: list[str]) -> Child:
+    def _start(self, name: str, command: list[str], more: Mapping[str, str] | None = None) -> Child:
         env = {
             "PYTHONPATH": str(ROOT),
             "PYTHONDONTWRITEBYTECODE": "",  # as installed: modules are compiled once
@@ -63,6 +63,7 @@ class Stack:
                 "CHATGAUGE_CLICKHOUSE_HOST": settings.host,
                 "CHATGAUGE_CLICKHOUSE_PORT": str(settings.port),
             }
+        env |= more or {}
         child = Child(name, [sys.executable, "-m", "cli.main", *command], self.home / f"{name}.log", env)
         child.start()
         self.parts[name] = child

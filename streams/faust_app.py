@@ -20,6 +20,8 @@ RAW: Final[dict[str, Any]] = {
     "value_serializer": "raw",
 }
 """For topics whose keys and values are handed over as they are."""
+_TALKATIVE: Final = ("faust", "mode", "aiokafka", "streams.transport", "streams.harness", "streams.table")
+"""They tell of every service that starts and stops."""
 _FAILED: Final = 70
 """Exit status of a worker that could not go on (EX_SOFTWARE)."""
 
@@ -55,6 +57,16 @@ def new_app(name: str, kafka: KafkaSettings, *, partitions: int, max_fetch: int)
         stream_wait_empty=False,
         web_enabled=False,
     )
+
+
+def run(*apps: faust.App) -> None:
+    """Run applications in this process until SIGTERM or SIGINT; ends with SystemExit."""
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    first, *others = apps
+    worker = faust.Worker(first, *others, override_logging=False, redirect_stdouts=False, quiet=True)
+    worker.spinner = None  # nobody watches it
+    worker.execute_from_commandline()
 
 
 def give_up(app: faust.App) -> None:

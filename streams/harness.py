@@ -24,6 +24,7 @@ from faust.types import TP, EventT, StreamT
 
 from infra.settings import KafkaSettings
 from schemas.topics import Topic
+from streams import faust_app
 from streams.clock import clock
 from streams.faust_app import RAW, broker_url, give_up, new_app
 from streams.following import Following
@@ -273,6 +274,4 @@ def build(agent: Agent, wiring: Wiring, kafka: KafkaSettings) -> faust.App:
 
 def run(agents: Sequence[tuple[Agent, Wiring]], kafka: KafkaSettings) -> None:
     """Run agents in this process until SIGTERM or SIGINT; ends with SystemExit."""
-    first, *others = [build(agent, wiring, kafka) for agent, wiring in agents]
-    worker = faust.Worker(first, *others, loglevel="WARN", redirect_stdouts=False, quiet=True)
-    worker.execute_from_commandline()
+    faust_app.run(*[build(agent, wiring, kafka) for agent, wiring in agents])

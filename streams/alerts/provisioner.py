@@ -29,6 +29,7 @@ class Provisioner:
         self._rules = rules
         self._registrar = registrar
         self._told: set[str] = set()
+        self._last: Reading | None = None
         self.looked = asyncio.Event()
         """Set once the rules of the files have been told."""
 
@@ -45,6 +46,9 @@ class Provisioner:
     async def look(self) -> None:
         """Read the files, and tell what differs. Raises KafkaError, or TimeoutError, when Kafka is away."""
         reading = await asyncio.to_thread(read_rules, self._folder, self._shipped)
+        before, self._last = self._last, reading
+        if before is not None and before != reading:
+            return  # a file may be half written: it holds when it is the same once more
         found = difference(reading, self._rules.items)
         self._report({str(problem) for problem in (*reading.problems, *found.problems)})
         offset = -1

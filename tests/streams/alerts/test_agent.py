@@ -1,0 +1,173 @@
+"""The alerts worker as a process, on a real broker: what closes is judged once, whatever happens to it."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.codec import Codec
+from schemas.contract import schema
+from schemas.topics import RULES
+from streams.announce import heartbeat, shares
+from streams.definitions import Definition, Registrar
+from streams.windows.measures import SERVICE
+from streams.windows.panes import HOUR, MINUTE, SECOND, Pane
+from streams.windows.partition import PartitionWindows, Plan
+from tests.streams.broker import Broker, process, wait_until
+from tests.streams.windows.requests import frame, request
+
+pytestmark = pytest.mark.timeout(300)
+
+PARTITIONS = 2
+COMMAND = Path(sys.executable).with_name("chatgauge")
+ALERT = Codec(schema("Alert"))
+DECISION = Codec(schema("Decision"))
+PLAN = Plan(((SERVICE, Pane("1m", 26 * HOUR, MINUTE)),), lateness=0)
+
+Worker = Callable[[], Any]
+
+
+@pytest.fixture(scope="module")
+def broker(fresh_kafka: str, create_topics: Callable[..., None]) -> Broker:
+    create_topics(fresh_kafka, partitions=PARTITIONS)
+    return Broker(fresh_kafka)
+
+
+@pytest.fixture
+def worker(broker: Broker, tmp_path: Path) -> Worker:
+    """`with worker():` runs an alerts worker meanwhile."""
+
+    @contextmanager
+    def running() -> Iterator[Any]:
+        env = {
+            **os.environ,
+            "CHATGAUGE_KAFKA_BOOTSTRAP": broker.bootstrap,
+            "CHATGAUGE_KAFKA_PARTITIONS": str(PARTITIONS),
+            "CHATGAUGE_ALERTS_DEFAULT_RULES": "false",
+        }
+        command = [str(COMMAND), "worker", "alerts", "--metrics-port", "0"]
+        with process(command, env, tmp_path / "worker.log") as one:
+            yield one
+
+    return running
+
+
+class Source:
+    """What the rollup worker announces, of services by minute; the minutes are recent ones."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        now = time.time_ns() // 1000
+        self.minute = now - now % MINUTE - 6 * MINUTE
+
+    def close(self, requests: Mapping[str, int]) -> int:
+        """Close a minute with so many requests of each service, in both source partitions; its end."""
+        start, self.minute = self.minute, self.minute + MINUTE
+        messages: dict[int, list[bytes]] = {partition: [] for partition in range(PARTITIONS)}
+        for source in range(PARTITIONS):
+            windows = PartitionWindows(source, PLAN, lambda key: None)
+            events = [
+                request(number, start + number, service=service)
+                for service, count in requests.items()
+                for number in range(count)
+            ]
+            events = [{**event, "_offset": place} for place, event in enumerate(events)]
+            if events:
+                windows.count(frame(events), len(events) - 1, start)
+            for closed in windows.advance(start + MINUTE).closed:
+                where = ("chat.windows", source, PARTITIONS, start + MINUTE, len(events))
+                for to, _, value in shares(closed, *where):
+                    messages[to].append(value)
+            _, value = heartbeat("chat.windows", source, PARTITIONS, start + MINUTE, len(events))
+            for to in messages:
+                messages[to].append(value)
+        self.broker.send("chat.closed", messages)
+        return start + MINUTE
+
+
+def define(broker: Broker, id_: str, revision: int = 1, **fields: Any) -> None:
+    rule = {
+        "id": id_,
+        "name": id_,
+        "kind": "threshold",
+        "severity": "warning",
+        "metric": "requests",
+        "aggregation": "sum",
+        "grouping": "service",
+        "window": "1m",
+        "operator": ">=",
+        "threshold": 10,
+        "consecutive": 1,
+        **fields,
+    }
+
+    async def publish() -> None:
+        registrar = Registrar(broker.bootstrap)
+        await registrar.publish(RULES, Definition(id_, revision, False, 0, "a test", rule))
+        await registrar.stop()
+
+    asyncio.run(publish())
+
+
+def told(broker: Broker, rule: str) -> list[tuple[str, int, str, str]]:
+    """Each transition once: alert, its number, the group, the state. Told again, it was the same."""
+    found: dict[tuple[str, int], tuple[str, int, str, str]] = {}
+    for record in broker.records("chat.alerts"):
+        assert record.value is not None
+        alert = ALERT.decode(record.value)
+        if alert["rule_id"] == rule and not alert["revision"]:
+            line = (alert["alert_id"], alert["transition"], ",".join(alert["group"]), alert["state"])
+            assert found.setdefault(line[:2], line) == line
+    return list(found.values())
+
+
+def test_an_alert_fires_and_resolves_once_across_a_kill(broker: Broker, worker: Worker) -> None:
+    define(broker, "busy")
+    source = Source(broker)
+    with worker() as first:
+        source.close({"quiet": 1})
+        source.close({"loud": 5, "quiet": 1})  # in each of two partitions
+        wait_until("it fires", lambda: len(told(broker, "busy")) == 1)
+        first.send_signal(signal.SIGKILL)
+    source.close({"loud": 5, "quiet": 1})
+    with worker():
+        source.close({"loud": 1, "quiet": 1})
+        wait_until("it resolves", lambda: len(told(broker, "busy")) == 2)
+        broker.wait_until_acknowledged("chatgauge-alerts", "chat.closed")
+
+    (fired, resolved) = told(broker, "busy")
+    assert (fired[2:], resolved[2:]) == (("service=loud", "firing"), ("service=loud", "resolved"))
+    assert fired[0] == resolved[0]
+    assert (fired[1], resolved[1]) == (1, 2)
+    decisions = [DECISION.decode(record.value or b"") for record in broker.records("chat.decisions")]
+    judged = [d for d in decisions if d["rule_id"] == "busy" and d["what"] == "evaluated"]
+    assert {decision["parts"] for decision in judged} == {PARTITIONS}
+
+
+def test_a_rule_takes_effect_without_a_restart(broker: Broker, worker: Worker) -> None:
+    source = Source(broker)
+    with worker():
+        source.minute = max(source.minute, newest_minute(broker))
+        source.close({"calm": 1})
+        broker.wait_until_acknowledged("chatgauge-alerts", "chat.closed")
+        define(broker, "any", threshold=1)
+        time.sleep(1)  # as long as a change may take to take effect
+        source.close({"calm": 1})
+        wait_until("the new rule fires", lambda: told(broker, "any") != [])
+        define(broker, "any", revision=2, threshold=1, enabled=False)
+        wait_until("disabled, its alert resolves", lambda: len(told(broker, "any")) == 2)
+    assert [line[3] for line in told(broker, "any")] == ["firing", "resolved"]
+
+
+def newest_minute(broker: Broker) -> int:
+    """The minute after the last one that was closed."""
+    codec = Codec(schema("ClosedPane"))
+    ends = [codec.decode(record.value or b"")["watermark"] for record in broker.records("chat.closed")]
+    return max((int(end.timestamp()) * SECOND for end in ends), default=0)
