@@ -1,6 +1,7 @@
 """What rules, endpoints, silences, alerts and deliveries rest on, put together."""
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, tzinfo
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -8,13 +9,16 @@ from fastapi import APIRouter
 from api.access.first import first_key_in_time, kept_key
 from api.access.guard import Guard
 from api.alerting.archive import Archive
+from api.alerting.backtesting import Backtester
 from api.alerting.courier import Outlet, Redriver
 from api.alerting.follower import AlertFollower
+from api.alerting.held_back import PresentSetup
 from api.alerting.opened import OpenAlerts
 from api.clickhouse import ClickHouse
 from api.definitions.endpoints import Drafting
 from api.definitions.shelf import Followed, Kind, Shelf, Writer
 from api.errors import UnavailableError
+from api.models.backtest import BacktestRequest
 from api.models.endpoints import DisablingRequest, EndpointRequest, RedriveRequest, RotationRequest
 from api.models.silences import AcknowledgementRequest, SilenceRequest
 from api.routes import alerts, deliveries, endpoints, rules, silences
@@ -35,6 +39,7 @@ BODIES: Final[dict[str, Any]] = {
         for model in (
             *(SilenceRequest, AcknowledgementRequest),
             *(RotationRequest, DisablingRequest, RedriveRequest),
+            BacktestRequest,
         )
     },
 }
@@ -65,11 +70,13 @@ class Control:
         follower: AlertFollower,
         alerts: OpenAlerts,
         clickhouse: ClickHouse,
+        backtester: Backtester,
         open_vault: Callable[[], Vault],
         clock: Clock,
         allowed: AllowList | None = None,
         admin_key: str | None = None,
         public_url: str = "",
+        zone: tzinfo = UTC,
     ) -> None:
         self._followed = followed
         self._writer = writer
@@ -79,9 +86,11 @@ class Control:
         self._open_vault = open_vault
         self._vault: Vault | None = None
         self._allowed = allowed or AllowList()
+        self._backtester = backtester
         self._clock = clock
         self._public_url = public_url
         self._archive = Archive(clickhouse)
+        self._setup = PresentSetup(followed, zone)
         self.guard = Guard(lambda: kept_key(followed[ACCESS.name].items), clock, override=admin_key)
 
     def routers(self) -> list[APIRouter]:
@@ -91,8 +100,8 @@ class Control:
         of_silences = self._shelf(SILENCES, _SILENCE)
         redriver = Redriver(self._outlet)
         return [
-            alerts.router(self.guard, self._alerts, self._follower, of_silences, archive, clock),
-            rules.router(self.guard, self._shelf(RULES, _RULE)),
+            alerts.router(self.guard, self._alerts, self._follower, of_silences, self._setup, archive, clock),
+            rules.router(self.guard, self._shelf(RULES, _RULE), of_endpoints, self._backtester, clock),
             silences.router(self.guard, of_silences, self._alerts, archive, clock),
             endpoints.router(
                 self.guard,

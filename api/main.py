@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from prometheus_client import disable_created_metrics
 from pydantic import SecretStr
 
+from api.alerting.backtesting import Backtester
 from api.alerting.courier import Courier
 from api.alerting.follower import AlertFollower
 from api.alerting.opened import OpenAlerts
@@ -140,10 +141,12 @@ def build(
         follower=follower,
         alerts=alerts,
         clickhouse=history,
+        backtester=Backtester(clickhouse, windows),
         open_vault=lambda: open_vault(_secret(access.secret_key), LocalSettings().data, create=True),
         clock=clock,
         allowed=_allowed(DeliverySettings().allow),
         admin_key=_secret(access.admin_key),
+        zone=windows.timezone,
     )
 
     @contextlib.asynccontextmanager

@@ -1,6 +1,6 @@
 """Alerts and deliveries that were, asked of ClickHouse."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from api.alerting import sql
@@ -41,10 +41,6 @@ class Archive:
     async def decisions(self, alert_id: str) -> list[dict[str, Any]]:
         """What was decided about an alert, in order."""
         return await self._clickhouse.records(sql.decisions(alert_id, _MOST_DECISIONS))
-
-    async def told(self, alert_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """What the notifier decided of these alerts, oldest first; see `sql.told`."""
-        return await self._clickhouse.records(sql.told(alert_ids)) if alert_ids else []
 
     async def held_back_by(self, silence_id: str) -> list[dict[str, Any]]:
         """What a silence or acknowledgement held back, newest first."""

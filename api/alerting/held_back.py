@@ -1,78 +1,95 @@
-"""What holds notifications of an alert back, pure: from the silences, and from what the notifier decided."""
+"""What holds notifications back, by the notifier's own rules: by what people have set up, and what fires."""
 
 import logging
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from datetime import UTC, tzinfo
+from typing import TypeVar
 
+from api.alerting.opened import OpenAlerts
+from api.definitions.shelf import Followed
 from api.models.alerts import HeldBack
+from schemas.topics import ENDPOINTS, RULES, SILENCES
+from streams.alerts.errors import RuleError
+from streams.alerts.rule import parse_rule
 from streams.definitions import Definition
+from streams.deliveries.endpoint import Endpoint, parse_endpoint
+from streams.deliveries.errors import EndpointError
+from streams.notifications.body import alert_item
 from streams.notifications.errors import SilenceError
-from streams.notifications.silence import Acknowledgement, Silence, parse_silence
+from streams.notifications.routing import ALERT_FIRING
+from streams.notifications.setup import Holding, Setup
+from streams.notifications.silence import parse_silence
 from streams.notifications.transition import Transition
 from streams.windows.panes import Micros
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
-def is_readable(definition: Definition) -> bool:
-    """Whether it is a silence or an acknowledgement. What is none holds nothing back; it is logged."""
-    try:
-        parse_silence(definition.definition)
-    except SilenceError as error:
-        _log.error("chat.silences, %s: %s", definition.id, error)
-        return False
-    return True
+class PresentSetup:
+    """Rules, endpoints and silences as they are now; what can't be read is left out, and logged once."""
 
+    def __init__(self, followed: Mapping[str, Followed], zone: tzinfo = UTC) -> None:
+        self._followed = followed
+        self._zone = zone
+        self._known: tuple[list[tuple[Definition, ...]], Setup] | None = None
 
-def parsed(definitions: Iterable[Definition]) -> list[Silence | Acknowledgement]:
-    """The silences and acknowledgements among definitions."""
-    return [parse_silence(each.definition) for each in definitions if is_readable(each)]
-
-
-def by_silences(
-    record: Mapping[str, Any], silences: Iterable[Silence | Acknowledgement], now: Micros
-) -> list[HeldBack]:
-    """The silences that hold at `now` and match the alert, and its acknowledgement."""
-    alert = Transition.of(record)
-    found = []
-    for silence in silences:
-        if isinstance(silence, Acknowledgement):
-            if silence.alert_id == alert.alert_id:
-                found.append(
-                    HeldBack(
-                        what="acknowledged",
-                        reason=silence.reason or "taken charge of",
-                        silence_id=silence.id,
-                        author=silence.author,
-                    )
-                )
-        elif silence.active(now) and silence.matches(alert.properties):
-            found.append(
-                HeldBack(
-                    what="silenced",
-                    reason=silence.reason,
-                    silence_id=silence.id,
-                    author=silence.author,
-                    until=silence.ends_at,
-                )
+    def __call__(self) -> Setup:
+        """As the notifier takes it."""
+        present = [tuple(self._followed[topic.name].items.values()) for topic in (RULES, ENDPOINTS, SILENCES)]
+        if self._known is None or not _same(self._known[0], present):
+            rules, endpoints, silences = present
+            self._known = (
+                present,
+                Setup(
+                    _read(rules, lambda each: parse_rule(each.definition)),
+                    self.endpoints_of(endpoints),
+                    _read(silences, lambda each: parse_silence(each.definition)),
+                    self._zone,
+                ),
             )
+        return self._known[1]
+
+    @staticmethod
+    def endpoints_of(definitions: tuple[Definition, ...]) -> dict[str, Endpoint]:
+        """Those that can be read, by id."""
+        return _read(definitions, lambda each: parse_endpoint(each.definition))
+
+
+class HeldBackNow:
+    """What holds each alert back at one moment."""
+
+    def __init__(self, setup: Setup, alerts: OpenAlerts, now: Micros) -> None:
+        self._setup = setup
+        self._holding = Holding(setup, alerts.firing, now)
+
+    def of(self, heard: Transition | None) -> HeldBack | None:
+        """Why nobody is told of an alert that fires; None when somebody is, and for one that doesn't fire."""
+        if heard is None:
+            return None
+        hold = self._holding.of(heard)
+        if hold is not None:
+            return HeldBack(what=hold.what, reason=hold.reason, by=hold.by or None)
+        if not self._setup.routing.takers(ALERT_FIRING, heard, alert_item(heard, "")):
+            return HeldBack(
+                what="unmatched", reason="no endpoint subscribes to it: see /api/endpoints", by=None
+            )
+        return None
+
+
+def _read(definitions: tuple[Definition, ...], parse: Callable[[Definition], T]) -> dict[str, T]:
+    found = {}
+    for definition in definitions:
+        try:
+            found[definition.id] = parse(definition)
+        except (RuleError, EndpointError, SilenceError) as error:
+            _log.error("%s can't be read, and is left out: %s", definition.id, error)
     return found
 
 
-def by_decisions(record: Mapping[str, Any], told: Iterable[Mapping[str, Any]]) -> list[HeldBack]:
-    """What the notifier decided of the alert's present transition, when that was not to tell.
-
-    `told`: its decisions, oldest first. Silences and acknowledgements are left out: those that hold are
-    known better from `by_silences`.
-    """
-    held: dict[str | None, HeldBack] = {}
-    for decision in told:
-        if (decision["alert_id"], decision["transition"]) != (record["alert_id"], record["transition"]):
-            continue
-        endpoint = decision["endpoint_id"]
-        if decision["what"] == "notified":
-            held.pop(None, None)
-            held.pop(endpoint, None)
-        elif decision["what"] in ("inhibited", "quiet", "unmatched"):
-            held[endpoint] = HeldBack(what=decision["what"], reason=decision["reason"], endpoint_id=endpoint)
-    return list(held.values())
+def _same(one: list[tuple[Definition, ...]], other: list[tuple[Definition, ...]]) -> bool:
+    # Definitions are replaced, never changed: the same objects are the same definitions.
+    return all(
+        len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))
+        for a, b in zip(one, other, strict=True)
+    )

@@ -1,13 +1,14 @@
 """The alerts that are open, pure: out of the transitions as `chat.alerts` tells them."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
+
+from streams.notifications.transition import FIRING, RESOLVED, Transition
 
 Record = Mapping[str, Any]
 """An Alert, as its Avro record; instants are aware datetimes."""
 
-RESOLVED: Final = "resolved"
 _MOST_RESOLVED: Final = 1_000
 
 
@@ -18,6 +19,8 @@ class OpenAlerts:
         self._most_resolved = most_resolved
         self._open: dict[str, Record] = {}
         self._resolved: OrderedDict[str, Record] = OrderedDict()
+        self.firing: dict[str, dict[str, Transition]] = {}
+        """Those that fire, by rule and id."""
 
     def take(self, record: Record) -> None:
         """A transition, or a correction of one. What is known already, or older, changes nothing."""
@@ -27,6 +30,7 @@ class OpenAlerts:
             return
         self._open.pop(key, None)
         self._resolved.pop(key, None)
+        self._index(record)
         if record["state"] != RESOLVED:
             self._open[key] = record
             return
@@ -42,10 +46,13 @@ class OpenAlerts:
         """Those that are pending or firing, by the time of their last transition, newest first."""
         return sorted(self._open.values(), key=lambda r: (r["changed_at"], r["alert_id"]), reverse=True)
 
-    def take_all(self, records: Iterable[Record]) -> None:
-        """Several, in their order."""
-        for record in records:
-            self.take(record)
+    def _index(self, record: Record) -> None:
+        of_rule = self.firing.setdefault(record["rule_id"], {})
+        of_rule.pop(record["alert_id"], None)
+        if record["state"] == FIRING:
+            of_rule[record["alert_id"]] = Transition.of(record)
+        if not of_rule:
+            del self.firing[record["rule_id"]]
 
 
 def _version(record: Record) -> tuple[int, int]:

@@ -12,8 +12,6 @@ from streams.windows.panes import Micros
 _ALERT: Final = ", ".join(f"a.`{name}`" for name in schema("Alert").fields)
 _ATTEMPT: Final = ", ".join(schema("DeliveryAttempt").fields)
 _NOTIFICATION: Final = ", ".join(schema("Notification").fields)
-TOLD: Final = ("notified", "silenced", "acknowledged", "inhibited", "quiet", "unmatched")
-"""What becomes of a transition at the notifier."""
 # The copies of a record may lie in parts of different days.
 _FINAL: Final = "SETTINGS do_not_merge_across_partitions_select_final = 0"
 
@@ -129,21 +127,6 @@ def decisions(alert_id: str, limit: int) -> Query:
         ORDER BY decided_at, transition, decision_id
         LIMIT {{limit:UInt32}} {_FINAL}"""  # noqa: S608 - see above
     return Query(text, {"alert_id": alert_id, "limit": limit})
-
-
-def told(alert_ids: Sequence[str]) -> Query:
-    """What the notifier decided of these alerts, oldest first, the newest by alert, transition and endpoint:
-    alert_id, transition, what, reason, endpoint_id."""
-    text = """
-        SELECT alert_id, transition, what, reason, endpoint_id FROM (
-            SELECT alert_id, transition, what, reason, endpoint_id, decided_at FROM decisions
-            WHERE has({alert_ids:Array(String)}, assumeNotNull(alert_id))
-                AND has({kinds:Array(String)}, toString(what))
-            ORDER BY decided_at DESC
-            LIMIT 1 BY alert_id, transition, endpoint_id
-        )
-        ORDER BY decided_at"""
-    return Query(text, {"alert_ids": list(alert_ids), "kinds": list(TOLD)})
 
 
 def held_back_by(silence_id: str, limit: int) -> Query:

@@ -7,9 +7,11 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.times import to_time
 from streams.notifications.transition import pairs
+from streams.windows.panes import Micros
 
-_ALERT: Final[dict[str, Any]] = {
+ALERT_EXAMPLE: Final[dict[str, Any]] = {
     "alert_id": "al_5f0c2a9be1d34c77a0b1",
     "state": "firing",
     "transition": 1,
@@ -33,7 +35,7 @@ _ALERT: Final[dict[str, Any]] = {
     "changed_at": "2026-05-04T10:05:00Z",
     "judged_at": "2026-05-04T10:05:10.214000Z",
     "details": {},
-    "held_back": [],
+    "held_back": None,
     "links": {
         "self": "/api/alerts/al_5f0c2a9be1d34c77a0b1",
         "rule": "/api/rules/error-rate",
@@ -68,14 +70,13 @@ class JudgedCoverage(BaseModel):
 
 
 class HeldBack(BaseModel):
-    """Why an alert is not told of, or not to everybody."""
+    """Why nobody is told of an alert that fires."""
 
     what: str = Field(description="silenced, acknowledged, inhibited, quiet or unmatched.")
     reason: str = Field(description="Why, in words.")
-    silence_id: str | None = Field(None, description="The silence or acknowledgement.")
-    author: str | None = Field(None, description="Who has set it up.")
-    until: datetime | None = Field(None, description="When it ends; null where that is not known.")
-    endpoint_id: str | None = Field(None, description="Which endpoint is not told; null for all.")
+    by: str | None = Field(
+        description="The silence or acknowledgement, or the alert that inhibits; null for the others."
+    )
 
 
 class Links(BaseModel):
@@ -89,7 +90,7 @@ class Links(BaseModel):
 class Alert(BaseModel):
     """An alert at its newest transition, or at one of its transitions."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_ALERT]})
+    model_config = ConfigDict(json_schema_extra={"examples": [ALERT_EXAMPLE]})
 
     alert_id: str = Field(description="Stable while the alert lasts.")
     state: str = Field(description="pending, firing or resolved.")
@@ -114,16 +115,17 @@ class Alert(BaseModel):
     changed_at: datetime = Field(description="When this transition happened (event time).")
     judged_at: datetime = Field(description="When it was judged, by the clock.")
     details: dict[str, str] = Field(description="Further figures: a budget's forecast, a baseline's mean.")
-    held_back: list[HeldBack] = Field(
-        [], description="What holds notifications of it back now, and why; empty for one that is told of."
+    held_back: HeldBack | None = Field(
+        None, description="What holds notifications of it back now; null for one that is told of."
     )
     links: Links
 
     @classmethod
-    def of(cls, record: Mapping[str, Any], held_back: list[HeldBack] | None = None) -> Self:
-        """From the Avro record, or a row of the table `alerts`; instants are aware datetimes."""
+    def of(cls, record: Mapping[str, Any], held_back: HeldBack | None = None) -> Self:
+        """From the Avro record, or a row of the table `alerts`; instants are aware, or in microseconds."""
         return cls(
             **{name: record[name] for name in _TAKEN},
+            **{name: _instant(record[name]) for name in _INSTANTS},
             corrections=record["revision"],
             rule=JudgingRule(
                 id=record["rule_id"],
@@ -133,14 +135,14 @@ class Alert(BaseModel):
             ),
             labels=pairs(record["labels"]),
             group=pairs(record["group"]),
-            window=JudgedWindow(start=record["window_start"], end=record["window_end"]),
+            window=JudgedWindow(start=_instant(record["window_start"]), end=_instant(record["window_end"])),
             coverage=JudgedCoverage(
                 parts=record["parts"],
                 parts_expected=record["parts_expected"],
                 complete=record["parts"] >= record["parts_expected"],
             ),
             details=pairs(record["details"]),
-            held_back=held_back or [],
+            held_back=held_back,
             links=Links(
                 self=f"/api/alerts/{quote(record['alert_id'], safe='')}",
                 rule=f"/api/rules/{quote(record['rule_id'], safe='')}",
@@ -151,15 +153,18 @@ class Alert(BaseModel):
 
 _TAKEN: Final = (
     *("alert_id", "state", "transition", "severity", "summary", "grouping", "metric", "aggregation"),
-    *("unit", "value", "threshold", "step", "requests", "started_at", "changed_at", "judged_at"),
+    *("unit", "value", "threshold", "step", "requests"),
 )
+_INSTANTS: Final = ("started_at", "changed_at", "judged_at")
 
 
 class OpenAlertList(BaseModel):
     """The alerts that are open now, from memory."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"complete": True, "missing": [], "alerts": [_ALERT], "left_out": 0}]}
+        json_schema_extra={
+            "examples": [{"complete": True, "missing": [], "alerts": [ALERT_EXAMPLE], "left_out": 0}]
+        }
     )
 
     complete: bool = Field(description="Whether everything is known that this answer says.")
@@ -172,7 +177,9 @@ class AlertHistory(BaseModel):
     """A page of past and present alerts, from ClickHouse: each at its newest transition."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"alerts": [_ALERT], "next": "WzE3Nzc4OTAzMDAsImFsXzVmMGMiXQ"}]}
+        json_schema_extra={
+            "examples": [{"alerts": [ALERT_EXAMPLE], "next": "WzE3Nzc4OTAzMDAsImFsXzVmMGMiXQ"}]
+        }
     )
 
     alerts: list[Alert] = Field(description="By the time of the last transition, newest first.")
@@ -238,14 +245,17 @@ class AlertDetail(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "alert": _ALERT,
+                    "alert": ALERT_EXAMPLE,
                     "cause": {
-                        **{key: _ALERT[key] for key in ("rule", "window", "value", "threshold", "unit")},
-                        **{key: _ALERT[key] for key in ("requests", "details", "coverage")},
+                        **{
+                            key: ALERT_EXAMPLE[key]
+                            for key in ("rule", "window", "value", "threshold", "unit")
+                        },
+                        **{key: ALERT_EXAMPLE[key] for key in ("requests", "details", "coverage")},
                         "offsets": [_SOURCE],
-                        "events": _ALERT["links"]["events"],
+                        "events": ALERT_EXAMPLE["links"]["events"],
                     },
-                    "transitions": [_ALERT],
+                    "transitions": [ALERT_EXAMPLE],
                     "decisions": [
                         {
                             "decided_at": "2026-05-04T10:05:10.530000Z",
@@ -283,6 +293,10 @@ class AlertDetail(BaseModel):
     notifications: list[AlertNotification] = Field(description="In order.")
     complete: bool = Field(description="Whether everything is known that this answer says.")
     missing: list[str] = Field(description="Why not, in words.")
+
+
+def _instant(time: datetime | Micros) -> datetime:
+    return time if isinstance(time, datetime) else to_time(time)
 
 
 def events_link(alert_id: str, transition: int) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -10,8 +10,8 @@ from api.access.guard import Guard
 from api.alerting.archive import Archive
 from api.alerting.cursor import Cursor
 from api.alerting.follower import AlertFollower
-from api.alerting.held_back import by_decisions, by_silences, parsed
-from api.alerting.opened import RESOLVED, OpenAlerts, Record
+from api.alerting.held_back import HeldBackNow, PresentSetup
+from api.alerting.opened import OpenAlerts, Record
 from api.alerting.sql import AlertFilter
 from api.definitions.document import read_document, validated
 from api.definitions.revision import etag
@@ -41,9 +41,8 @@ from api.routes.parameters import (
 from api.routes.silences import answered
 from api.times import Clock, parse_time, to_time
 from streams.notifications.silence import Acknowledgement, acknowledgement_id
+from streams.notifications.transition import RESOLVED
 
-_AT_MOST_S: Final = 2.0
-"""How long the open alerts wait for what ClickHouse knows of them."""
 Severity = Literal["info", "warning", "error", "critical"]
 SeverityParameter = Annotated[
     list[Severity], Query(description="Only alerts of this severity; repeat it for several.")
@@ -72,6 +71,7 @@ def router(
     alerts: OpenAlerts,
     follower: AlertFollower,
     silences: Shelf,
+    setup: PresentSetup,
     archive: Archive,
     clock: Clock,
 ) -> APIRouter:
@@ -84,26 +84,13 @@ def router(
             return [follower.failure]
         return [] if follower.caught_up else ["chat.alerts is still being read from its beginning"]
 
-    async def shown(records: Sequence[Record]) -> tuple[list[Alert], list[str]]:
-        """The alerts with what holds them back, and what of that is not known."""
-        unknown = []
-        try:
-            known = parsed(await silences.all())
-        except UnavailableError as error:
-            known = []
-            unknown.append(f"what silences hold back: {error.detail}")
-        told, failure = await _within(
-            archive.told([r["alert_id"] for r in records if r["state"] != RESOLVED])
-        )
-        if failure:
-            unknown.append(f"what else holds alerts back: {failure}")
-        now = clock()
+    def shown(records: Sequence[Record]) -> list[Alert]:
+        """The alerts, with what holds them back."""
+        holding = HeldBackNow(setup(), alerts, clock())
         return [
-            Alert.of(record, [*by_silences(record, known, now), *by_decisions(record, told)])
-            if record["state"] != RESOLVED
-            else Alert.of(record)
+            Alert.of(record, holding.of(alerts.firing.get(record["rule_id"], {}).get(record["alert_id"])))
             for record in records
-        ], unknown
+        ]
 
     @routes.get("", summary="The alerts that are open", responses=problems(400))
     async def current(
@@ -126,13 +113,17 @@ def router(
             and rule in (None, record["rule_id"])
             and set(label) <= {*record["labels"], *record["group"]}
         ]
-        found, unknown = await shown(wanted[:limit])
-        lacking = [*missing(), *unknown]
+        lacking = missing()
+        if not lacking:
+            try:
+                await silences.all()
+            except UnavailableError as error:
+                lacking = [f"what silences hold back: {error.detail}"]
         return OpenAlertList(
             complete=not lacking,
             missing=lacking,
-            alerts=found,
-            left_out=len(wanted) - len(found),
+            alerts=shown(wanted[:limit]),
+            left_out=max(0, len(wanted) - limit),
         )
 
     @routes.get("/history", summary="Past and present alerts", responses=problems(400, 503))
@@ -188,10 +179,8 @@ def router(
                 where="id",
             )
         rows.sort(key=lambda row: row["transition"])
-        newest, unknown = await shown(rows[-1:])
-        lacking = list(dict.fromkeys([*failures, *unknown]))
         return AlertDetail(
-            alert=newest[0],
+            alert=shown(rows[-1:])[0],
             cause=cause_of(rows[-1]),
             transitions=[Alert.of(row) for row in rows],
             decisions=[Decision.model_validate(row) for row in decided.rows],
@@ -202,8 +191,8 @@ def router(
                 )
                 for row in told.rows
             ],
-            complete=not lacking,
-            missing=lacking,
+            complete=not failures,
+            missing=sorted(failures),
         )
 
     @routes.post(
@@ -249,14 +238,6 @@ async def _asked(asking: Any) -> _Asked:
         return _Asked(await asking, None)
     except UnavailableError as error:
         return _Asked([], error.detail)
-
-
-async def _within(asking: Any) -> _Asked:
-    try:
-        async with asyncio.timeout(_AT_MOST_S):
-            return await _asked(asking)
-    except TimeoutError:
-        return _Asked([], f"ClickHouse took over {_AT_MOST_S:g} s to answer")
 
 
 def _same(row: Record, live: Record) -> bool:

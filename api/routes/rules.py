@@ -7,22 +7,28 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Request, Response
 
 from api.access.guard import Guard
-from api.definitions.document import read_document
+from api.alerting.backtesting import Backtester
+from api.alerting.held_back import PresentSetup
+from api.definitions.document import read_document, validated
 from api.definitions.revision import IfMatch, etag, expected, required
 from api.definitions.shelf import Shelf
 from api.description import body
-from api.errors import Fault, InvalidError
+from api.errors import BadParameterError, Fault, InvalidError
+from api.models.backtest import BACKTEST_EXAMPLE, Backtest, BacktestRequest
 from api.models.rules import RULE_EXAMPLE, RuleAnswer, RuleList
 from api.routes.access import admin
 from api.routes.parameters import IdParameter, problems
+from api.times import Clock, parse_time
 from streams.alerts.errors import RuleError
 from streams.alerts.rule import Rule, dumped, parse_rule
+from streams.windows.panes import DAY, Micros
 
 RULE_SCHEMA: Final = "Rule"
+_LONGEST: Final[Micros] = 100 * DAY
 
 
-def router(guard: Guard, rules: Shelf) -> APIRouter:
-    """The routes, over these rules."""
+def router(guard: Guard, rules: Shelf, endpoints: Shelf, backtester: Backtester, clock: Clock) -> APIRouter:
+    """The routes, over these rules; backtests tell the endpoints."""
     routes = APIRouter(prefix="/api/rules", tags=["rules"])
     by_admin = Annotated[str, Depends(admin(guard))]
 
@@ -44,6 +50,39 @@ def router(guard: Guard, rules: Shelf) -> APIRouter:
         made = await rules.create(rule.id, dumped(rule), by)
         response.headers.update(etag(made.revision) | {"Location": f"/api/rules/{made.id}"})
         return RuleAnswer.of(made)
+
+    @routes.post(
+        "/backtest",
+        summary="Hold a rule against the past",
+        responses=problems(400, 401, 403, 404, 413, 415, 429, 503),
+        openapi_extra=body(BacktestRequest.__name__, BACKTEST_EXAMPLE),
+    )
+    async def backtest(by: by_admin, request: Request) -> Backtest:
+        """The alerts that it would have raised, when, and who would have been told.
+
+        By the code that judges live panes, over the windows in ClickHouse, for at most a minute; one at a
+        time. `chatgauge backtest` has no such limits.
+        """
+        asked = validated(BacktestRequest, await read_document(request), "backtest")
+        if (asked.rule is None) == (asked.rule_id is None):
+            raise InvalidError([Fault("backtest.rule", "Send either a rule, or a rule_id.")])
+        if asked.rule_id is not None:
+            rule = _parsed((await rules.get(asked.rule_id)).definition)
+        else:
+            rule = _parsed(_with_id(asked.rule or {}))
+        now = clock()
+        start = parse_time(asked.start, "backtest.start")
+        end = now if asked.end is None else min(parse_time(asked.end, "backtest.end"), now)
+        if start >= end:
+            raise BadParameterError("It must lie before the end, and in the past.", where="backtest.start")
+        if end - start > _LONGEST:
+            raise BadParameterError(
+                f"At most {_LONGEST // DAY} days at a time: end earlier, and go on from there.",
+                where="backtest.start",
+            )
+        told = PresentSetup.endpoints_of(tuple(await endpoints.all()))
+        found = await backtester.run(rule, start, end, asked.include, told)
+        return Backtest.of(rule, start, end, found)
 
     @routes.get("/{id}", summary="One rule", responses=problems(404, 503))
     async def one(id: IdParameter, response: Response) -> RuleAnswer:  # noqa: A002 - the path's name

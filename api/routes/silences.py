@@ -1,15 +1,15 @@
 """`/api/silences`: what is not to be told of, for a while."""
 
+import logging
 import secrets
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api.access.guard import Guard
 from api.alerting.archive import Archive
-from api.alerting.held_back import is_readable
-from api.alerting.opened import RESOLVED, OpenAlerts
+from api.alerting.opened import OpenAlerts
 from api.definitions.document import read_document, validated
 from api.definitions.revision import etag
 from api.definitions.shelf import Shelf
@@ -27,8 +27,12 @@ from api.routes.access import admin
 from api.routes.parameters import IdParameter, problems
 from api.times import Clock, parse_span, to_time
 from streams.definitions import Definition
+from streams.notifications.errors import SilenceError
 from streams.notifications.silence import Acknowledgement, Silence, parse_silence
+from streams.notifications.transition import RESOLVED
 from streams.windows.panes import DAY, Micros, micros_of
+
+_log = logging.getLogger(__name__)
 
 _KEPT: Final[Micros] = 30 * DAY
 """How long a silence is listed after its end."""
@@ -47,7 +51,7 @@ def router(guard: Guard, silences: Shelf, alerts: OpenAlerts, archive: Archive, 
         """Delete what ended long ago, and acknowledgements of alerts that have resolved."""
         now = clock()
         for definition in await silences.all():
-            if is_readable(definition) and _is_over(definition, alerts, now):
+            if _is_readable(definition) and _is_over(definition, alerts, now):
                 await silences.remove(definition.id, None)
 
     @routes.get("", summary="Silences and acknowledgements", responses=problems(503))
@@ -57,7 +61,7 @@ def router(guard: Guard, silences: Shelf, alerts: OpenAlerts, archive: Archive, 
         ] = ["pending", "active"],  # noqa: B006 - FastAPI copies it
     ) -> SilenceList:
         """Those that hold now or will. Expired ones are kept for 30 days."""
-        known = [answer(each) for each in await silences.all() if is_readable(each)]
+        known = [answer(each) for each in await silences.all() if _is_readable(each)]
         found = sorted((each for each in known if each.state in state), key=lambda each: each.id)
         return SilenceList(silences=sorted(found, key=lambda each: each.starts_at, reverse=True))
 
@@ -139,8 +143,8 @@ def made(asked: SilenceRequest, now: Micros) -> Silence:
         {
             "id": f"si_{secrets.token_hex(8)}",
             "matchers": [matcher.model_dump() for matcher in asked.matchers],
-            "starts_at": starts,
-            "ends_at": ends,
+            "starts_at": starts.astimezone(UTC),
+            "ends_at": ends.astimezone(UTC),
             "author": asked.author,
             "reason": asked.reason,
         },
@@ -178,6 +182,15 @@ def answered(definition: Definition, alerts: OpenAlerts, now: Micros) -> Silence
         starts_at=silence.starts_at,
         ends_at=silence.ends_at,
     )
+
+
+def _is_readable(definition: Definition) -> bool:
+    try:
+        parse_silence(definition.definition)
+    except SilenceError as error:
+        _log.error("chat.silences, %s: %s", definition.id, error)
+        return False
+    return True
 
 
 def _has_resolved(acknowledgement: Acknowledgement, alerts: OpenAlerts) -> bool:

@@ -9,6 +9,7 @@ import httpx
 from aiokafka.errors import KafkaConnectionError
 from fastapi import FastAPI
 
+from api.alerting.backtesting import Backtester
 from api.alerting.courier import Outlet
 from api.alerting.follower import AlertFollower
 from api.alerting.opened import OpenAlerts
@@ -23,7 +24,7 @@ from api.live.live import Live
 from api.live.reader import Reader
 from api.metrics import ApiMetrics, Scrape
 from api.times import Clock
-from infra.settings import ClickHouseSettings
+from infra.settings import ClickHouseSettings, WindowSettings
 from schemas.topics import Topic
 from streams.definitions import Definition, decode, encode
 from streams.deliveries.addresses import AllowList
@@ -139,6 +140,7 @@ class Around:
             follower=self.follower,
             alerts=self.alerts,
             clickhouse=self.history,
+            backtester=Backtester(clickhouse, WindowSettings()),
             open_vault=lambda: self.vault,
             clock=clock,
             allowed=AllowList.of(allow),

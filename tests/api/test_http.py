@@ -11,6 +11,7 @@ from api.health.progress import FOLLOWERS, LIVE_STATE, Offsets, Sighting
 from api.live.live import Record
 from api.models import (
     alerts,
+    backtest,
     current,
     deliveries,
     endpoints,
@@ -293,6 +294,7 @@ class TestDescription:
             alerts.OpenAlertList,
             alerts.AlertHistory,
             alerts.AlertDetail,
+            backtest.Backtest,
             rules.RuleAnswer,
             rules.RuleList,
             silences.SilenceAnswer,
@@ -326,6 +328,7 @@ class TestDescription:
             "POST /api/alerts/{id}/acknowledge",
             "GET /api/rules",
             "POST /api/rules",
+            "POST /api/rules/backtest",
             "GET /api/rules/{id}",
             "PUT /api/rules/{id}",
             "DELETE /api/rules/{id}",
