@@ -9,6 +9,7 @@ import contextlib
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -49,6 +50,7 @@ class Answer:
         return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in text)
 
 
+@cache
 def trust(ca_file: Path | None = None) -> ssl.SSLContext:
     """Whom to trust over TLS: what the system trusts, Mozilla's list, and the operator's own authority."""
     context = ssl.create_default_context()

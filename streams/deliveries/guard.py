@@ -29,6 +29,8 @@ _HOW_TO_ALLOW = "CHATGAUGE_DELIVERY_ALLOW makes exceptions"
 # What a resolver's libraries read as an IPv4 address, beside four decimal numbers: 2130706433, 0x7f.1, 017.1
 _NUMERIC_LABEL = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
 
+_AUTHORITY = re.compile(r"//|[/?#]")
+
 Lookup = Callable[..., list[tuple[Any, ...]]]
 
 
@@ -48,7 +50,7 @@ def check_url(text: str, allowed: AllowList) -> httpx.URL:
     host = url.raw_host.decode("ascii")
     if url.scheme not in ("https", "http") or not host:
         raise AddressRefusedError("the URL must look like https://host/path")
-    if url.userinfo or "@" in url.netloc.decode("ascii"):
+    if url.userinfo or "@" in _AUTHORITY.split(text, maxsplit=2)[1]:
         raise AddressRefusedError("the URL must not carry a user name or a password")
     _check_host(host)
     port = _TLS_PORT if url.scheme == "https" else 80
@@ -128,6 +130,8 @@ class Resolver:
 
     async def addresses(self, host: str) -> list[Address]:
         """All addresses of a host, the preferred first, at least one. Raises OSError when it has none."""
+        with contextlib.suppress(ValueError):
+            return [ip_address(host)]
         task = self._under_way.get(host)
         if task is None:
             task = self._under_way[host] = asyncio.create_task(self._ask(host))

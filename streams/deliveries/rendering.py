@@ -158,7 +158,7 @@ def _answer(question: bytes) -> bytes:
 def _confine() -> None:
     """No more memory than that, no files or connections beside the two pipes."""
     # What is imported on demand has to be there already.
-    for module in ("encodings.unicode_escape", "jinja2.debug", "pprint", "textwrap"):
+    for module in ("encodings.unicode_escape", "html", "jinja2.debug", "pprint", "textwrap"):
         importlib.import_module(module)
     for source in ("{{ 'a' | urlize | tojson }}{% for a in (1, 2) | sort %}{{ a }}{% endfor %}", "{{ a.b }}"):
         with suppress(TemplateError):

@@ -9,7 +9,8 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, pass_context
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from streams.deliveries.errors import TemplateError
@@ -20,11 +21,21 @@ _FILE = "<template>"
 _GLOBALS = ("range", "dict", "namespace")
 
 
+@pass_context
+def _as_it_is(_context: Context, value: object) -> object:
+    return value
+
+
 @lru_cache(maxsize=2)
 def _environment(html: bool) -> ImmutableSandboxedEnvironment:
-    # Not optimized: folding constants would evaluate parts of a template when it is only compiled.
     environment = ImmutableSandboxedEnvironment(
-        autoescape=html, undefined=StrictUndefined, optimized=False, keep_trailing_newline=True, cache_size=0
+        autoescape=html,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        cache_size=0,
+        # Constant parts would otherwise be evaluated when a template is only compiled.
+        optimized=False,
+        finalize=_as_it_is,
     )
     environment.globals = {name: environment.globals[name] for name in _GLOBALS}
     return environment
@@ -40,6 +51,9 @@ def _compiled(source: str, html: bool) -> Template:
         raise TemplateError(error.message or "it can't be read", error.lineno) from None
     except RecursionError:
         raise TemplateError("it is nested too deeply") from None
+    except (SyntaxError, SystemError, MemoryError, OverflowError, ValueError) as error:
+        # What Python's own compiler says of what Jinja has made.
+        raise TemplateError(f"it can't be compiled: {error}") from None
 
 
 def check(source: str) -> None:
