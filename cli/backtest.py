@@ -34,10 +34,12 @@ from infra.settings import ClickHouseSettings, WindowSettings
 from sinks.clickhouse import connect, is_transient, said
 from streams.alerts.backtest import Backtested, BacktestError
 from streams.alerts.backtest import backtest as run_backtest
+from streams.alerts.evaluation import kind_of
 from streams.alerts.recorded import RecordedHistory
 from streams.alerts.rule import Rule
 from streams.deliveries.endpoint import Endpoint
 from streams.notifications.notifier import Terms
+from streams.windows.measures import GROUPINGS
 from streams.windows.panes import SECOND, micros, micros_of
 
 _INTERRUPTED = 130
@@ -91,6 +93,7 @@ def backtest(
     began = time.monotonic()
     try:
         with closing(connect(settings)) as client, _stopping() as stop:
+            _say_what_is_missing(client, found, include, windows)
             for step in _stepped(client, found, told, include, windows, stop):
                 found.alerts += step.alerts
                 found.notifications += step.notifications
@@ -124,6 +127,27 @@ def _set_up(name: str) -> tuple[Rule, dict[str, Endpoint]]:
         return chosen or rule_of_files(name), told
     except NoSuchRuleError as error:
         fail(error)
+
+
+def _say_what_is_missing(client: Client, found: Found, include: Include, windows: WindowSettings) -> None:
+    """Where there is nothing to judge, it is said, and where there would be something."""
+
+    def there(what: Include) -> bool:
+        history = RecordedHistory(client, windows.timezone, what.value)
+        kind = kind_of(found.rule)
+        grouping = GROUPINGS.get(kind.grouping)
+        return grouping is None or history.bounds(grouping, kind.pane, found.start, found.end) is not None
+
+    if there(include):
+        return
+    hint = ""
+    if kind_of(found.rule).pane == "1s":
+        hint = ": panes of a second are kept for CHATGAUGE_RETENTION_LIVE_WINDOWS_DAYS"
+    elif include is not Include.ALL and there(Include.ALL):
+        other = Include.IMPORTED if include is Include.LIVE else Include.LIVE
+        hint = f", but {other.value} ones: --include {other.value}"
+    kinds = "" if include is Include.ALL else f"{include.value} "
+    _note(f"there are no {kinds}requests in that time{hint}")
 
 
 def _stepped(

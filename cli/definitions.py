@@ -18,6 +18,7 @@ from streams.deliveries.endpoint import Endpoint, parse_endpoint
 from streams.deliveries.errors import EndpointError
 
 _WITHIN_S: Final = 8.0
+_LOOK_EVERY_S: Final = 0.1
 _FILES: Final = (".yaml", ".yml")
 
 
@@ -82,12 +83,18 @@ async def _followed(topic: Topic) -> Mapping[str, Definition]:
     for library in ("aiokafka", "streams.catalogue"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     bootstrap = KafkaSettings().bootstrap
-    try:
-        async with asyncio.timeout(_WITHIN_S), Catalogue(bootstrap, topic) as catalogue:
-            await catalogue.ready()
-            return dict(catalogue.items)
-    except TimeoutError as error:
-        raise KafkaAwayError(f"Kafka at {bootstrap} does not answer, or has no topic {topic.name}") from error
+    async with Catalogue(bootstrap, topic) as catalogue:
+        unread, ready = catalogue.failure, asyncio.ensure_future(catalogue.ready())
+        try:
+            for _ in range(round(_WITHIN_S / _LOOK_EVERY_S)):
+                await asyncio.wait([ready], timeout=_LOOK_EVERY_S)
+                if ready.done() or catalogue.failure not in (None, unread):
+                    break
+            if ready.done():
+                return dict(catalogue.items)
+        finally:
+            ready.cancel()
+    raise KafkaAwayError(f"Kafka at {bootstrap} does not answer, or has no topic {topic.name}")
 
 
 def _chosen(reading: Reading, where: str, wanted: str) -> Rule:

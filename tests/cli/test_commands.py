@@ -26,7 +26,7 @@ def chatgauge(
     )
 
 
-COMMANDS = ("up", "worker", "sink", "api", "topics", "doctor", "simulate", "replay", "rebuild")
+COMMANDS = ("up", "worker", "sink", "api", "topics", "doctor", "simulate", "replay", "rebuild", "backtest")
 
 
 def test_help_lists_every_command() -> None:

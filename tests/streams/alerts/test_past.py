@@ -280,8 +280,9 @@ def test_minutes_that_were_rebuilt_are_read_as_rebuilt(tables: Client, requests:
     budget = rule(kind="budget", metric="requests", limit="100", period="day")
     before = read(tables, Question(budget, "spent", NOW, NOW + MINUTE), VIENNA)["requests"].sum()
     tables.command(
-        "INSERT INTO windows (pane, grouping, pane_start, key1, partition, since, version, requests) "
-        f"SELECT '1m', 'service', toDateTime({NOW // SECOND}), 'chat', -1, 7, 7, 1000"
+        "INSERT INTO windows (pane, grouping, pane_start, key1, partition, since, version, written_at, "
+        "requests) "
+        f"SELECT '1m', 'service', toDateTime({NOW // SECOND}), 'chat', -1, 7, 7, now(), 1000"
     )
     tables.command(f"INSERT INTO rebuilt_minutes (minute, generation) VALUES ({NOW // SECOND}, 7)")
     rebuilt = read(tables, Question(budget, "spent", NOW, NOW + MINUTE), VIENNA)["requests"].sum()
