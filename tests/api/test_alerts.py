@@ -1,6 +1,6 @@
 """Alerts over HTTP: what is open, from memory; what was, from ClickHouse; why; and who was told."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -13,12 +13,11 @@ from api.models.endpoints import ENDPOINT_EXAMPLE
 from api.models.rules import RULE_EXAMPLE
 from api.times import to_time
 from infra.settings import ClickHouseSettings
-from schemas.topics import ALERTS, DECISIONS, DELIVERIES, NOTIFICATIONS, RULES, SILENCES, Topic
+from schemas.topics import ALERTS, DECISIONS, DELIVERIES, NOTIFICATIONS, RULES, SILENCES
 from streams.definitions import Definition
 from streams.windows.panes import SECOND
 from tests.api.around import ADMIN, NOON, Around, alert
-
-WriteRecords = Callable[[Topic, Sequence[dict[str, Any]]], None]
+from tests.api.conftest import WriteRecords
 
 
 class TestOpenAlerts:
