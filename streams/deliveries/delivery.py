@@ -84,8 +84,16 @@ class Entry(NamedTuple):
     """No attempt follows; it is kept until its id is remembered elsewhere."""
     concluded_at: Micros
     """When the last attempt was concluded; 0 before the first."""
-    record: dict[str, Any] | None
-    """The last attempt, as it goes to the log."""
+    packed: bytes = b""
+    """The last attempt, as it goes to the log, compressed."""
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """The last attempt, as it goes to the log; None before the first."""
+        if not self.packed:
+            return None
+        told: dict[str, Any] = orjson.loads(zstandard.decompress(self.packed, max_output_size=_LARGEST))
+        return told
 
 
 def is_delivery(key: bytes) -> bool:
@@ -151,6 +159,4 @@ def unpack(packed: bytes, partition: int) -> Entry:
         due_at,
         attempts,
     )
-    told = packed[end:]
-    record = orjson.loads(zstandard.decompress(told, max_output_size=_LARGEST)) if told else None
-    return Entry(delivery, over, concluded_at, record)
+    return Entry(delivery, over, concluded_at, packed[end:])

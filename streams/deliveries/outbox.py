@@ -150,7 +150,7 @@ class Outbox:
                     self._dispatch.take_up(delivery)
                 else:
                     self._lane(delivery).add(delivery)
-            if entry.record is not None and entry.concluded_at > logged_until:
+            if entry.packed and entry.concluded_at > logged_until:
                 unlogged.append(entry)
             elif entry.over:
                 self.resent([entry])

@@ -1,5 +1,6 @@
 """The delivery agent as a worker runs it: with its channels, its settings, and its place on the harness."""
 
+import resource
 from datetime import timedelta
 from typing import Final
 
@@ -16,8 +17,15 @@ _LINGER: Final = timedelta(milliseconds=10)
 
 def wired(kafka: KafkaSettings) -> tuple[Agent, Wiring]:
     """The agent, and where it belongs. Raises SecretError where the key of the secrets can't be read."""
+    _allow_connections()
     deliveries, mail = DeliverySettings(), MailSettings()
     key = AccessSettings().secret_key
     vault = open_vault(key.get_secret_value() if key else None, LocalSettings().data, create=True)
     agent = DeliveryAgent(kafka.bootstrap, deliveries, lambda: open_outlets(deliveries, mail, vault))
     return agent, Wiring("deliveries", NOTIFICATIONS, OUTBOX, kafka.partitions, _LINGER)
+
+
+def _allow_connections() -> None:
+    """As many as the system lets this process have: hundreds of endpoints keep some open each."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
