@@ -13,19 +13,27 @@ class Kind(StrEnum):
 
     ROLLUP = "rollup"
     USAGE = "usage"
+    ALERTS = "alerts"
+    DELIVERIES = "deliveries"
 
 
 def worker(
-    kind: Annotated[Kind, typer.Argument(help="rollup: the figures by few-valued keys; usage: by user.")],
+    kind: Annotated[
+        Kind,
+        typer.Argument(
+            help="rollup: figures by few-valued keys; usage: by user; alerts: judges what closes; "
+            "deliveries: tells of alerts."
+        ),
+    ],
     metrics_port: Annotated[
         int | None, typer.Option(help="Where to serve Prometheus metrics; 0 switches them off.")
     ] = None,
 ) -> None:
-    """Run a stream worker: it counts chat.requests into windows."""
+    """Run a stream worker: it counts requests into windows, raises alerts, or delivers notifications."""
     from streams import main
 
     settings = WorkerSettings()
-    default = settings.rollup_metrics_port if kind is Kind.ROLLUP else settings.usage_metrics_port
+    default: int = getattr(settings, f"{kind.value}_metrics_port")
     main.run(kind.value, default if metrics_port is None else metrics_port)
 
 

@@ -2,21 +2,31 @@
 `deliveries`."""
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Final
 
 from prometheus_client import start_http_server
 
 from infra import logs
 from infra.settings import (
+    AccessSettings,
     AlertSettings,
+    DeliverySettings,
     KafkaSettings,
+    LocalSettings,
+    MailSettings,
     MetricsSettings,
     RegistrySettings,
     WindowSettings,
     WorkerSettings,
 )
+from schemas.topics import NOTIFICATIONS, OUTBOX
 from streams import faust_app, harness
 from streams.app import WORKERS, build, registry_of
 from streams.harness import Agent, Wiring
+
+_PROMPTLY: Final = timedelta(milliseconds=20)
+"""How long what is to be told gathers."""
 
 
 def run(kind: str, metrics_port: int) -> None:
@@ -46,4 +56,20 @@ def alerts(kafka: KafkaSettings) -> Sequence[tuple[Agent, Wiring]]:
     return [agent.wired(rulebook, kafka, settings, WindowSettings())]
 
 
-AGENTS: dict[str, Callable[[KafkaSettings], Sequence[tuple[Agent, Wiring]]]] = {"alerts": alerts}
+def deliveries(kafka: KafkaSettings) -> Sequence[tuple[Agent, Wiring]]:
+    """What tells of alerts: who is told, and the telling. Raises SecretError without a key for secrets."""
+    from streams.deliveries.agent import DeliveryAgent
+    from streams.deliveries.channels import open_outlets
+    from streams.deliveries.secrets import open_vault
+
+    settings, access = DeliverySettings(), AccessSettings()
+    key = access.secret_key.get_secret_value() if access.secret_key else None
+    vault = open_vault(key, LocalSettings().data, create=True)
+    agent = DeliveryAgent(kafka.bootstrap, settings, lambda: open_outlets(settings, MailSettings(), vault))
+    return [(agent, Wiring("deliveries", NOTIFICATIONS, OUTBOX, kafka.partitions, _PROMPTLY))]
+
+
+AGENTS: dict[str, Callable[[KafkaSettings], Sequence[tuple[Agent, Wiring]]]] = {
+    "alerts": alerts,
+    "deliveries": deliveries,
+}

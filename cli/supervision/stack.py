@@ -32,6 +32,8 @@ class Ports:
     api: int
     rollup: int
     usage: int
+    alerts: int
+    deliveries: int
     sink: int
 
     @classmethod
@@ -46,6 +48,8 @@ class Ports:
             api=api or ApiSettings().port,
             rollup=worker.rollup_metrics_port,
             usage=worker.usage_metrics_port,
+            alerts=worker.alerts_metrics_port,
+            deliveries=worker.deliveries_metrics_port,
             sink=SinkSettings().metrics_port,
         )
 
@@ -57,6 +61,8 @@ class Ports:
             "api": "set CHATGAUGE_API_PORT (or --api-port) to another port",
             "rollup": "set CHATGAUGE_WORKER_ROLLUP_METRICS_PORT to another port",
             "usage": "set CHATGAUGE_WORKER_USAGE_METRICS_PORT to another port",
+            "alerts": "set CHATGAUGE_WORKER_ALERTS_METRICS_PORT to another port",
+            "deliveries": "set CHATGAUGE_WORKER_DELIVERIES_METRICS_PORT to another port",
             "sink": "set CHATGAUGE_SINK_METRICS_PORT to another port",
         }
         seen: dict[int, str] = {}
@@ -114,6 +120,7 @@ def build(data: Path, ports: Ports, *, simulate: bool) -> Stack:
         log=logs / "clickhouse.log",
     )
     env = {
+        "CHATGAUGE_DATA": str(data),
         "CHATGAUGE_KAFKA_BOOTSTRAP": kafka.bootstrap,
         "CHATGAUGE_KAFKA_REPLICATION": "1",
         "CHATGAUGE_CLICKHOUSE_HOST": "127.0.0.1",
@@ -123,7 +130,13 @@ def build(data: Path, ports: Ports, *, simulate: bool) -> Stack:
         "CHATGAUGE_API_PARTS": json.dumps(
             {
                 part: f"http://127.0.0.1:{port}/metrics"
-                for part, port in (("rollup", ports.rollup), ("usage", ports.usage), ("sink", ports.sink))
+                for part, port in (
+                    ("rollup", ports.rollup),
+                    ("usage", ports.usage),
+                    ("alerts", ports.alerts),
+                    ("deliveries", ports.deliveries),
+                    ("sink", ports.sink),
+                )
             }
         ),
         "PYTHONUNBUFFERED": "1",
@@ -154,6 +167,8 @@ def build(data: Path, ports: Ports, *, simulate: bool) -> Stack:
             command("sink", "to ClickHouse", ["sink"], serves(ports.sink)),
             command("usage", "worker", ["worker", "usage"], serves(ports.usage)),
             command("rollup", "worker", ["worker", "rollup"], serves(ports.rollup)),
+            command("alerts", "worker", ["worker", "alerts"], serves(ports.alerts)),
+            command("deliveries", "worker", ["worker", "deliveries"], serves(ports.deliveries)),
             command("api", f"http://127.0.0.1:{ports.api}", ["api"], serves(ports.api)),
         ],
         traffic=[command("simulator", "made-up traffic", ["simulate"], lambda: True)] if simulate else [],

@@ -24,7 +24,8 @@ class Up:
     """A running `chatgauge up`, with its output and every process that it ever started."""
 
     def __init__(self, data: Path, *options: str, env: dict[str, str] | None = None) -> None:
-        self.ports = {name: free_port() for name in ("kafka", "clickhouse", "api", "rollup", "usage", "sink")}
+        names = ("kafka", "clickhouse", "api", "rollup", "usage", "alerts", "deliveries", "sink")
+        self.ports = {name: free_port() for name in names}
         self.output = data.with_suffix(".out")
         self._read = 0
         with self.output.open("ab") as out:
@@ -43,6 +44,8 @@ class Up:
                 | {
                     "CHATGAUGE_WORKER_ROLLUP_METRICS_PORT": str(self.ports["rollup"]),
                     "CHATGAUGE_WORKER_USAGE_METRICS_PORT": str(self.ports["usage"]),
+                    "CHATGAUGE_WORKER_ALERTS_METRICS_PORT": str(self.ports["alerts"]),
+                    "CHATGAUGE_WORKER_DELIVERIES_METRICS_PORT": str(self.ports["deliveries"]),
                     "CHATGAUGE_SINK_METRICS_PORT": str(self.ports["sink"]),
                 }
                 | (env or {}),
@@ -116,7 +119,7 @@ def test_it_starts_stops_without_strays_and_goes_on_from_its_data(tmp_path: Path
     assert first.end(signal.SIGINT) == 0
     assert first.strays == []
     stopped = re.findall(r"(\w+): stopped", first.text)
-    assert stopped == ["api", "rollup", "usage", "sink", "clickhouse", "kafka"]
+    assert stopped == ["api", "deliveries", "alerts", "rollup", "usage", "sink", "clickhouse", "kafka"]
 
     second = Up(tmp_path / "var", "--no-simulate")
     started.append(second)

@@ -21,7 +21,7 @@ from infra.kafka import jars
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-PARTS = ("topics", "rollup", "usage", "sink", "api")
+PARTS = ("topics", "rollup", "usage", "alerts", "deliveries", "sink", "api")
 DOCKERFILE = (ROOT / "infra/images/Dockerfile").read_text()
 KNOWN = {
     f"{each.model_config['env_prefix']}{field}".upper()
@@ -54,11 +54,13 @@ def test_the_settings_of_the_parts_can_be_read(monkeypatch: pytest.MonkeyPatch, 
 
     assert settings.KafkaSettings().bootstrap.split(":")[0] in SERVICES
     assert settings.ClickHouseSettings().host in SERVICES
-    assert set(api.parts) == {"rollup", "usage", "sink"}
+    assert set(api.parts) == {"rollup", "usage", "alerts", "deliveries", "sink"}
     ports = settings.WorkerSettings(), settings.SinkSettings()
     wanted = {
         "rollup": ports[0].rollup_metrics_port,
         "usage": ports[0].usage_metrics_port,
+        "alerts": ports[0].alerts_metrics_port,
+        "deliveries": ports[0].deliveries_metrics_port,
         "sink": ports[1].metrics_port,
     }
     for part, url in api.parts.items():
@@ -73,7 +75,7 @@ def test_what_runs_on_is_started_again_and_watched(service: str) -> None:
 
 
 def test_parts_wait_for_what_they_need() -> None:
-    for part in ("rollup", "usage", "sink", "api"):
+    for part in ("rollup", "usage", "alerts", "deliveries", "sink", "api"):
         needs = SERVICES[part]["depends_on"]
         assert needs["topics"] == {"condition": "service_completed_successfully"}
         assert needs["clickhouse"] == {"condition": "service_healthy"}
