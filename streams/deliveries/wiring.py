@@ -1,5 +1,6 @@
 """The delivery agent as a worker runs it: with its channels, its settings, and its place on the harness."""
 
+import contextlib
 import resource
 from datetime import timedelta
 from typing import Final
@@ -28,4 +29,5 @@ def wired(kafka: KafkaSettings) -> tuple[Agent, Wiring]:
 def _allow_connections() -> None:
     """As many as the system lets this process have: hundreds of endpoints keep some open each."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with contextlib.suppress(OSError, ValueError):  # unlimited is not for everybody to set
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -62,6 +62,8 @@ class Receiver:
     secret: str
     seed: int
     failing: float = 0.3
+    always: int | None = None
+    """Answer everything with this status."""
     requests: list[Request] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     """What was answered with 200."""
@@ -111,6 +113,11 @@ class Receiver:
         lines = [line.partition(":") for line in head.split("\r\n")[1:] if line]
         headers = {name.strip().lower(): value.strip() for name, _, value in lines}
         body = await reader.readexactly(int(headers["content-length"]))
+        if self.always is not None:
+            self._note(headers, body, 200 <= self.always < 300)
+            writer.write(b"HTTP/1.1 %d Told\r\nContent-Length: 0\r\n\r\n" % self.always)
+            await writer.drain()
+            return True
         mood, wait = self._mood(headers["webhook-id"])
         await asyncio.sleep(wait)
         taken = mood in (Mood.TAKES, Mood.TAKES_ITS_TIME)

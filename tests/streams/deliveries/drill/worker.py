@@ -15,7 +15,9 @@ _COMMAND = (sys.executable, "-m", "cli.main", "worker", "deliveries", "--metrics
 class Worker:
     """`chatgauge worker deliveries`, with a schedule of short waits."""
 
-    def __init__(self, bootstrap: str, partitions: int, data: Path, waits_s: Sequence[float]) -> None:
+    def __init__(
+        self, bootstrap: str, partitions: int, data: Path, waits_s: Sequence[float], **settings: str
+    ) -> None:
         self._child = Child(
             "deliveries",
             _COMMAND,
@@ -27,6 +29,7 @@ class Worker:
                 "CHATGAUGE_DELIVERY_ALLOW": json.dumps(["127.0.0.1"]),
                 "CHATGAUGE_DELIVERY_SCHEDULE": json.dumps([f"PT{wait:g}S" for wait in waits_s]),
                 "PYTHONPATH": str(_CHECKOUT),
+                **settings,
             },
         )
         self.kills: list[float] = []
