@@ -47,8 +47,8 @@ BODIES: Final[dict[str, Any]] = {
 _RULE: Final = Kind(
     "rule",
     "/api/rules",
-    "change the file that CHATGAUGE_ALERTS_RULES has it from; or make a rule of another id here, and switch "
-    "that one off with `enabled: false` in the file.",
+    "write an entry with its id into a YAML file of the folder CHATGAUGE_ALERTS_RULES; the fields that it "
+    "names are changed (`enabled: false` switches the rule off).",
 )
 _ENDPOINT: Final = Kind("endpoint", "/api/endpoints", "change the file.")
 _SILENCE: Final = Kind("silence", "/api/silences", "change the file.")

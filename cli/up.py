@@ -94,7 +94,9 @@ def _on_signal(stop: asyncio.Event, hurry: asyncio.Event, display: Display) -> N
 
 def _stages(stack: Stack, display: Display) -> list[Stage]:
     async def create() -> None:
-        from sinks import tables  # only now: it takes a moment to import, and Kafka is starting
+        # Only now: they take a moment to import, and Kafka is starting.
+        from cli.admin_key import made_at_first_start
+        from sinks import tables
 
         states, _ = await asyncio.gather(
             topics.create(stack.kafka.bootstrap, partitions=KafkaSettings().partitions),
@@ -102,6 +104,13 @@ def _stages(stack: Stack, display: Display) -> list[Stage]:
         )
         created = [state.name for state in states if state.created]
         display.say(f"topics: {len(states)}, of which {len(created)} new; tables are up to date")
+        key = await made_at_first_start(stack.kafka.bootstrap)
+        if key is not None:
+            display.say(
+                f"the admin key, shown this once: {key}\n"
+                "  Changing rules, endpoints and silences takes it.",
+                "bold",
+            )
 
     return [Stage(stack.servers, create), Stage(stack.services), Stage(stack.traffic)]
 

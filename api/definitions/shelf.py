@@ -77,7 +77,9 @@ class Shelf:
         """A new one. Raises ConflictError when there is one of this id already."""
         async with self._writing:
             await self._read()
-            if key in self._followed.items:
+            held = self._followed.items.get(key)
+            if held is not None:
+                self._refuse_provisioned(held)
                 raise ConflictError(
                     f"There is a {self._kind.name} {key!r} already: replace it with "
                     f"PUT {self._kind.address}/{key}, or choose another id.",
@@ -112,12 +114,7 @@ class Shelf:
 
     async def _held(self, key: str, expected: int | None) -> Definition:
         held = await self.get(key)
-        if held.provisioned:
-            raise ConflictError(
-                f"The {self._kind.name} {key!r} comes from a file and can't be changed here: "
-                f"{self._kind.provisioned}",
-                where="id",
-            )
+        self._refuse_provisioned(held)
         if expected is not None and held.revision != expected:
             raise ChangedError(
                 f"The {self._kind.name} {key!r} has revision {held.revision} by now, not {expected}: read it "
@@ -125,6 +122,14 @@ class Shelf:
                 where="If-Match",
             )
         return held
+
+    def _refuse_provisioned(self, held: Definition) -> None:
+        if held.provisioned:
+            raise ConflictError(
+                f"The {self._kind.name} {held.id!r} comes from a file and can't be changed here: "
+                f"{self._kind.provisioned}",
+                where="id",
+            )
 
     def _made(self, key: str, revision: int, document: Mapping[str, Any], by: str) -> Definition:
         return Definition(

@@ -116,7 +116,8 @@ async def test_rules_of_files_are_shown_and_can_only_be_changed_there(
     assert (shown["provisioned"], shown["revision"]) == (True, 4)
     put = await http.put("/api/rules/error-rate", json=RULE_EXAMPLE, headers={"If-Match": '"4"'})
     deleted = await http.delete("/api/rules/error-rate")
-    for refused in (put, deleted):
+    again = await http.post("/api/rules", json=RULE_EXAMPLE)
+    for refused in (put, deleted, again):
         assert refused.status_code == 409
         assert "CHATGAUGE_ALERTS_RULES" in refused.json()["detail"]
 
