@@ -126,8 +126,7 @@ class _Decoder:
         self.block = Block(header, resolution.types, resolution.decoded)
         self._header_size = len(header)
         self._scan = Scan(resolution.types, frozenset(resolution.decoded))
-        self._faults = [fault.fill_null(False).alias(what) for what, fault in resolution.faults]
-        self._any_fault = [fault.any() for fault in self._faults]
+        self._faults = resolution.faults
         self._shapes = [*resolution.shapes, pl.col(OFFSET)]
 
     def decode_each(
@@ -175,8 +174,10 @@ class _Decoder:
 
     def shape(self, batch: Batch) -> Batch:
         """Decoded columns as the reader's; rows with a value out of its range are refused."""
-        if self._faults and any(batch.frame.select_seq(self._any_fault).row(0)):
-            batch = batch.refuse_where(batch.frame.select(self._faults), Reason.MALFORMED)
+        suspects = [fault for fault in self._faults if fault.suspicious(batch.frame)]
+        if suspects:
+            faulty = batch.frame.select(fault.rows.fill_null(False).alias(fault.what) for fault in suspects)
+            batch = batch.refuse_where(faulty, Reason.MALFORMED)
         # One after the other: for a few rows, several threads cost more than the work.
         return Batch(batch.frame.select_seq(self._shapes), batch.indices, batch.refused)
 

@@ -4,7 +4,7 @@ Every field is declared to Polars by its plainest type of the same encoding (an 
 long, a timestamp as its microseconds): what Polars would cut off or not check, is checked here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import polars as pl
 
 from schemas.contract import Schema
 from schemas.errors import UnsupportedSchemaError
+from schemas.extremes import any_above, any_below
 
 MICROS = "timestamp-micros"
 _INT = 2**31
@@ -89,6 +90,17 @@ class FieldType:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """What makes a decoded row unreadable all the same."""
+
+    what: str
+    rows: pl.Expr
+    """True where it is so; null as false."""
+    suspicious: Callable[[pl.DataFrame], bool]
+    """Cheap: whether it may be so in any row of a frame."""
+
+
+@dataclass(frozen=True)
 class Resolution:
     """How to read the bodies of `writer` as (some) columns of a reader's schema."""
 
@@ -99,8 +111,7 @@ class Resolution:
     """Those which are decoded; the others are skipped."""
     shapes: tuple[pl.Expr, ...]
     """From the decoded columns to the reader's."""
-    faults: tuple[tuple[str, pl.Expr], ...]
-    """What makes a decoded row unreadable all the same: a description, and the rows it is true of."""
+    faults: tuple[Fault, ...]
 
 
 def field_types(schema: Schema) -> dict[str, FieldType]:
@@ -122,7 +133,7 @@ def resolve(writer: Schema, reader: Schema, columns: Sequence[str]) -> Resolutio
     written = field_types(writer)
     wanted = field_types(reader)
     shapes: list[pl.Expr] = []
-    faults: list[tuple[str, pl.Expr]] = []
+    faults: list[Fault] = []
     for name in columns:
         into = wanted[name]
         if name not in written:
@@ -156,21 +167,30 @@ def _default(reader: Schema, name: str, into: FieldType) -> pl.Expr:
     return pl.lit(value, into.dtype).alias(name)
 
 
-def _faults(name: str, source: FieldType, into: FieldType) -> list[tuple[str, pl.Expr]]:
+def _faults(name: str, source: FieldType, into: FieldType) -> list[Fault]:
     column = pl.col(name)
-    found: list[tuple[str, pl.Expr]] = []
+    found: list[Fault] = []
     if source.kind == "enum":
-        found.append((f"{name} is no index of its enum", (column < 0) | (column >= len(source.symbols))))
+        found.append(_beyond(f"{name} is no index of its enum", name, 0, len(source.symbols) - 1))
         unknown = [
             index for index, symbol in enumerate(source.symbols) if _symbol(symbol, into) not in into.symbols
         ]
         if unknown:
-            found.append((f"{name} has a symbol that the reader doesn't know", column.is_in(unknown)))
+            what = f"{name} has a symbol that the reader doesn't know"
+            found.append(Fault(what, column.is_in(unknown), lambda _: True))
     if source.kind == "int":
-        found.append((f"{name} doesn't fit an int", (column < -_INT) | (column >= _INT)))
+        found.append(_beyond(f"{name} doesn't fit an int", name, -_INT, _INT - 1))
     if source.nullable and not into.nullable:
-        found.append((f"{name} is null", column.is_null()))
+        found.append(Fault(f"{name} is null", column.is_null(), lambda frame: frame[name].has_nulls()))
     return found
+
+
+def _beyond(what: str, name: str, least: int, most: int) -> Fault:
+    return Fault(
+        what,
+        (pl.col(name) < least) | (pl.col(name) > most),
+        lambda frame: any_below(frame[name], least) or any_above(frame[name], most),
+    )
 
 
 def _symbol(symbol: str, into: FieldType) -> str | None:

@@ -9,13 +9,13 @@ overlap, and are often taken by different timers.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import cast
 
 import polars as pl
 
 from schemas import contract
 from schemas.batch import Batch
 from schemas.errors import Reason
+from schemas.extremes import any_above, any_below
 from schemas.resolution import MICROS, FieldType, field_types
 
 MOST_CHARACTERS = 256
@@ -98,26 +98,26 @@ def _rules_of(name: str, kind: FieldType) -> Iterator[Rule]:
     if kind.kind == "string":
         hint = "; what is unknown must be null" if kind.nullable else ""
         yield Rule(
-            f"{name} is empty{hint}", (name,), column == "", lambda _, sizes: _any_below(sizes[name], 1)
+            f"{name} is empty{hint}", (name,), column == "", lambda _, sizes: any_below(sizes[name], 1)
         )
         yield Rule(
             f"{name} has more than {MOST_CHARACTERS} characters",
             (name,),
             column.str.len_chars() > MOST_CHARACTERS,
-            lambda _, sizes: _any_above(sizes[name], MOST_CHARACTERS),
+            lambda _, sizes: any_above(sizes[name], MOST_CHARACTERS),
         )
     elif kind.kind == MICROS:
         yield Rule(
             f"{name} is before 1970",
             (name,),
             column.to_physical() < 0,
-            lambda frame, _: _any_below(frame[name].cast(pl.Int64), 0),
+            lambda frame, _: any_below(frame[name].cast(pl.Int64), 0),
         )
     elif kind.kind == "long":
         most = _most(name)
-        yield Rule(f"{name} is negative", (name,), column < 0, lambda frame, _: _any_below(frame[name], 0))
+        yield Rule(f"{name} is negative", (name,), column < 0, lambda frame, _: any_below(frame[name], 0))
         yield Rule(
-            f"{name} is over {most}", (name,), column > most, lambda frame, _: _any_above(frame[name], most)
+            f"{name} is over {most}", (name,), column > most, lambda frame, _: any_above(frame[name], most)
         )
     elif kind.kind == "double":
         yield Rule(
@@ -132,25 +132,15 @@ def _rules_of(name: str, kind: FieldType) -> Iterator[Rule]:
             f"{name} has more than {MOST_ATTRIBUTES} items",
             (name,),
             length > MOST_ATTRIBUTES,
-            lambda _, sizes: _any_above(sizes[name], MOST_ATTRIBUTES),
+            lambda _, sizes: any_above(sizes[name], MOST_ATTRIBUTES),
         )
         yield Rule(
             f"{name} has an item that is not key=value with a key of at most 64 and a value of at most "
             f"{MOST_CHARACTERS} characters",
             (name,),
             ~column.list.eval(pl.element().str.contains(_ATTRIBUTE)).list.all(),
-            lambda _, sizes: _any_above(sizes[name], 0),
+            lambda _, sizes: any_above(sizes[name], 0),
         )
-
-
-def _any_below(whole: pl.Series, limit: int) -> bool:
-    least = cast("int | None", whole.min())
-    return least is not None and least < limit
-
-
-def _any_above(whole: pl.Series, limit: int) -> bool:
-    most = cast("int | None", whole.max())
-    return most is not None and most > limit
 
 
 def _most(name: str) -> int:

@@ -47,8 +47,9 @@ class RequestReader:
         batch = refuse_future(self._reader.read(values, offsets), arrived)
         batch = refuse_invalid(batch, "RequestEvent")
         frame = batch.frame.hstack([pl.Series(ARRIVED, arrived[batch.indices])])
-        finished = frame["phase"] == "finished"
-        return Requests(frame if finished.all() else frame.filter(finished), batch.refused)
+        if (phases := frame["phase"]).n_unique() > 1 or phases.first() != "finished":
+            frame = frame.filter(phases == "finished")
+        return Requests(frame, batch.refused)
 
     def priced(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Finished requests as `aggregate.Events` asks for them: with their cost, errors, cache hits."""

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +26,35 @@ _EXACT = 2**53
 
 
 @dataclass(frozen=True)
-class Latency:
-    """One duration of every event that has it, in microseconds."""
+class Column:
+    """Whole numbers that are added up."""
 
-    at: npt.NDArray[np.intp] | None
-    """Which events have it; None: all."""
     values: Ints
+
+    @cached_property
+    def weights(self) -> npt.NDArray[np.float64] | None:
+        """The numbers as float64, if it adds them up exactly."""
+        largest = max(-int(self.values.min()), int(self.values.max())) if self.values.size else 0
+        return self.values.astype(np.float64) if largest * self.values.size < _EXACT else None
+
+    def sums(self, chosen: npt.NDArray[np.intp] | None, group_of: Ints, groups: int) -> Ints:
+        """The sum of each group, exactly; `group_of` has that of each number `chosen` (default: all)."""
+        if (weights := self.weights) is None:
+            sums = np.zeros(groups, dtype=np.int64)
+            np.add.at(sums, group_of, self.values if chosen is None else self.values[chosen])
+            return sums
+        weights = weights if chosen is None else weights[chosen]
+        return np.bincount(group_of, weights=weights, minlength=groups).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Latencies(Column):
+    """Several durations of all events that have them, in microseconds, one duration after the other."""
+
+    event: npt.NDArray[np.intp]
+    """Whose each value is."""
+    which: Ints
+    """Which of the durations it is."""
 
     @cached_property
     def keys(self) -> npt.NDArray[np.int32]:
@@ -48,8 +72,9 @@ class Events:
 
     frame: pl.DataFrame
     _codes: dict[str, Codes] = field(default_factory=dict)
-    _sums: dict[str, Ints | None] = field(default_factory=dict)
-    _latencies: dict[str, Latency] = field(default_factory=dict)
+    _columns: dict[str, Column | None] = field(default_factory=dict)
+    _latencies: dict[tuple[str, ...], Latencies] = field(default_factory=dict)
+    _starts: dict[Pane, tuple[Ints, bool]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.frame.height
@@ -70,21 +95,33 @@ class Events:
             self._codes[column] = coded(self.frame[column])
         return self._codes[column]
 
-    def sum(self, name: str) -> Ints | None:
+    def starts(self, pane: Pane) -> tuple[Ints, bool]:
+        """The start of the pane that each event is in, and whether it is the same one for all."""
+        if pane not in self._starts:
+            starts = pane.starts(self.times)
+            self._starts[pane] = starts, bool(starts.min() == starts.max())
+        return self._starts[pane]
+
+    def column(self, name: str) -> Column | None:
         """A column that is summed; None when it is 0 throughout."""
-        if name not in self._sums:
+        if name not in self._columns:
             values, there = integers(self.frame[name])
             values = values if there is None else np.where(there, values, 0)
-            self._sums[name] = values if values.any() else None
-        return self._sums[name]
+            self._columns[name] = Column(values) if values.any() else None
+        return self._columns[name]
 
-    def latency(self, name: str) -> Latency:
-        """A duration."""
-        if name not in self._latencies:
-            values, there = integers(self.frame[name])
-            at = None if there is None else np.flatnonzero(there)
-            self._latencies[name] = Latency(at, values if at is None else values[at])
-        return self._latencies[name]
+    def latencies(self, names: tuple[str, ...]) -> Latencies:
+        """Durations."""
+        if names not in self._latencies:
+            whole = np.arange(len(self))
+            columns = [integers(self.frame[name]) for name in names]
+            event = [whole if there is None else np.flatnonzero(there) for _, there in columns]
+            self._latencies[names] = Latencies(
+                np.concatenate([values[at] for (values, _), at in zip(columns, event, strict=True)]),
+                np.concatenate(event),
+                np.repeat(np.arange(len(names)), [len(at) for at in event]),
+            )
+        return self._latencies[names]
 
 
 @dataclass(frozen=True)
@@ -115,8 +152,11 @@ def aggregate(
     selected, codes, keys = _key_codes(events, grouping, selected)
     if codes.size == 0:
         return
-    starts = pane.starts(events.times if selected is None else events.times[selected])
-    panes, pane_of = np.unique(starts, return_inverse=True) if np.ptp(starts) else (starts[:1], 0)
+    starts, together = events.starts(pane)
+    if together:
+        panes, pane_of = starts[:1], np.zeros((), dtype=np.int64)
+    else:
+        panes, pane_of = np.unique(starts if selected is None else starts[selected], return_inverse=True)
     bucket_of_key = np.array([_bucket(key, grouping.buckets) for key in keys], dtype=np.int64)
     # Ascending by pane, then bucket, then key: each block's groups lie side by side.
     combined = (pane_of * grouping.buckets + bucket_of_key[codes]) * len(keys) + codes
@@ -124,16 +164,16 @@ def aggregate(
     blocks = present // len(keys)
     groups = [keys[code] for code in (present % len(keys)).tolist()]
 
-    sums = np.stack([_sums(events, name, selected, group_of, len(groups)) for name in grouping.sums], axis=1)
+    sums = _sums(events, grouping.sums, selected, group_of, len(groups))
     latencies, sketch_codes, sketch_counts = _latencies(events, grouping, selected, group_of, len(groups))
 
     offsets = events.offsets if selected is None else events.offsets[selected]
     first_offsets = np.full(len(groups), np.iinfo(np.int64).max)
     np.minimum.at(first_offsets, group_of, offsets)
 
-    edges = np.flatnonzero(np.diff(blocks, prepend=-1, append=-1))
+    edges = [0, *(np.flatnonzero(blocks[1:] != blocks[:-1]) + 1).tolist(), len(blocks)]
     per_group = len(grouping.latencies) * sketch.WIDTH
-    for first, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+    for first, end in pairwise(edges):
         low, high = np.searchsorted(sketch_codes, (first * per_group, end * per_group))
         block = int(blocks[first])
         yield Share(
@@ -180,23 +220,20 @@ def _key_codes(
 
 
 def _sums(
-    events: Events, name: str, selected: npt.NDArray[np.intp] | None, group_of: Ints, groups: int
+    events: Events,
+    names: tuple[str, ...],
+    selected: npt.NDArray[np.intp] | None,
+    group_of: Ints,
+    groups: int,
 ) -> Ints:
-    """The sum of one column per group, exactly."""
-    if name == "requests":
-        return np.bincount(group_of, minlength=groups)
-    values = events.sum(name)
-    if values is None:
-        return np.zeros(groups, dtype=np.int64)
-    return _add_up(values if selected is None else values[selected], group_of, groups)
-
-
-def _add_up(values: Ints, group_of: Ints, groups: int) -> Ints:
-    if values.size and float(np.abs(values).max()) * values.size >= _EXACT:
-        sums = np.zeros(groups, dtype=np.int64)
-        np.add.at(sums, group_of, values)
-        return sums
-    return np.bincount(group_of, weights=values, minlength=groups).astype(np.int64)
+    """The sums of columns per group (groups × columns), exactly."""
+    sums = np.zeros((groups, len(names)), dtype=np.int64)
+    for i, name in enumerate(names):
+        if name == "requests":
+            sums[:, i] = np.bincount(group_of, minlength=groups)
+        elif (column := events.column(name)) is not None:
+            sums[:, i] = column.sums(selected, group_of, groups)
+    return sums
 
 
 def _latencies(
@@ -204,28 +241,26 @@ def _latencies(
 ) -> tuple[Ints, Ints, Ints]:
     """Figures (groups × latencies × 4), and sketches as ascending codes with their counts."""
     n = len(grouping.latencies)
-    figures = np.zeros((groups, n, 4), dtype=np.int64)
-    figures[:, :, MIN], figures[:, :, MAX] = NO_MIN, NO_MAX
-    codes = [np.zeros(0, dtype=np.int64)]
-    place = None
-    if selected is not None and n:
+    figures = np.zeros((groups * n, 4), dtype=np.int64)
+    figures[:, MIN], figures[:, MAX] = NO_MIN, NO_MAX
+    if not n:
+        return figures.reshape(groups, n, 4), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    latencies = events.latencies(grouping.latencies)
+    values, keys, which, chosen = latencies.values, latencies.keys, latencies.which, None
+    if selected is None:
+        group = group_of[latencies.event]
+    else:
         place = np.full(len(events), -1, dtype=np.int64)
         place[selected] = group_of
-    for i, name in enumerate(grouping.latencies):
-        latency = events.latency(name)
-        values, keys = latency.values, latency.keys
-        group = group_of if place is None else place
-        if latency.at is not None:
-            group = group[latency.at]
-        if place is not None:
-            wanted = group >= 0
-            group, values, keys = group[wanted], values[wanted], keys[wanted]
-        figures[:, i, COUNT] = np.bincount(group, minlength=groups)
-        figures[:, i, SUM] = _add_up(values, group, groups)
-        np.minimum.at(figures[:, i, MIN], group, values)
-        np.maximum.at(figures[:, i, MAX], group, values)
-        codes.append((group * n + i) * sketch.WIDTH + keys)
-    return figures, *_tally(np.concatenate(codes), groups * n * sketch.WIDTH)
+        group = place[latencies.event]
+        chosen = np.flatnonzero(group >= 0)
+        group, values, keys, which = group[chosen], values[chosen], keys[chosen], which[chosen]
+    place = group * n + which
+    figures[:, COUNT] = np.bincount(place, minlength=groups * n)
+    figures[:, SUM] = latencies.sums(chosen, place, groups * n)
+    np.minimum.at(figures[:, MIN], place, values)
+    np.maximum.at(figures[:, MAX], place, values)
+    return figures.reshape(groups, n, 4), *_tally(place * sketch.WIDTH + keys, groups * n * sketch.WIDTH)
 
 
 def _tally(codes: Ints, size: int) -> tuple[Ints, Ints]:

@@ -104,9 +104,10 @@ class BlockState:
             columns = zip(*self._row_of, strict=True) if self.grouping.keys else ()
             self._key_columns = [pa.array(column, pa.string()) for column in columns]
         groups, n = len(self), len(self.grouping.latencies)
-        sums = pa.py_buffer(np.ascontiguousarray(self._sums.T))
+        # Copies: what is packed stays as it is while counting goes on.
+        sums = pa.py_buffer(self._sums.T.copy())
         arrays = [*self._key_columns, *(_column(sums, at, groups) for at in range(len(self.grouping.sums)))]
-        figures = pa.py_buffer(np.ascontiguousarray(self._latencies.reshape(groups, 4 * n).T))
+        figures = pa.py_buffer(self._latencies.reshape(groups, 4 * n).T.copy())
         for i, sketches in enumerate(self._sketch_columns()):
             there = self._latencies[:, i, COUNT] > 0
             bits = None if there.all() else pa.py_buffer(np.packbits(there, bitorder="little"))

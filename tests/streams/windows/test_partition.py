@@ -161,6 +161,21 @@ def test_a_pane_that_closes_is_written_at_once() -> None:
     assert not step.complete, "the next minute is counted, and not yet written"
 
 
+def test_what_waits_is_counted_before_its_pane_closes_and_a_late_request_at_once() -> None:
+    store = Store(Plan(((SPACE, MINUTES), (SPACE, SECONDS)), lateness=0, write_every=HOUR))
+    store.count([request(0, NOON)])
+    assert [block.key.pane for block in store.count([request(1, NOON + SECOND)]).blocks] == ["1s", "1s"]
+    (closed,) = (row for row in store.count([request(2, NOON + MINUTE)]).closed if row.pane == "1m")
+    assert closed.rows["requests"].to_pylist() == [2]
+    late = store.count([request(3, NOON + 2 * SECOND)])
+    (minute,) = (block for block in late.blocks if block.key.pane == "1m")
+    assert (minute.key.pane_start, minute.revision, minute.rows["requests"].to_pylist()) == (NOON, 1, [3])
+    assert not late.complete, "the open minute waits on"
+    assert [block.key.pane_start for block in store.windows.wait(NOON).blocks] == []
+    last = store.keep(store.windows.wait(NOON + HOUR))
+    assert ([block.key.pane_start for block in last.blocks], last.complete) == ([NOON + MINUTE], True)
+
+
 def test_the_buckets_of_a_closing_pane_are_announced_together() -> None:
     store = Store(Plan(((USER, MINUTES),), lateness=0))
     store.count([request(n, NOON, user_id=f"u{n}") for n in range(50)])
