@@ -228,7 +228,7 @@ def _spending(rule: BudgetRule, rows: pl.DataFrame, frame_time: str | None = Non
 
 def _count(state: RuleState, rule: BudgetRule, rows: pl.DataFrame, start: Micros, sign: int) -> None:
     on = _keys(rule)
-    rows = rows.with_columns(sign * pl.col(figure) for figure in _FIGURES)
+    rows = rows.with_columns(pl.col(figure) * sign for figure in _FIGURES)
     own = rows.select(*on, *(pl.col(figure).alias(f"own_{figure}") for figure in _FIGURES))
     state.frames["groups"] = _added(state.frames["groups"], own, on)
     for name, length in (("recent", _RECENT), ("slots", slot_length(rule))):

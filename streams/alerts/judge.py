@@ -65,6 +65,8 @@ class Judge:
         self._unstated_from: int | None = None
         self._touched: dict[str, None] = {}
         self._leaving: list[str] = []
+        self._unknown: set[str] = set()
+        """Rules of which there was no state when this began: what is acknowledged was judged without them."""
         self.set_rules(rules)
 
     @property
@@ -98,7 +100,7 @@ class Judge:
 
     def reading_from(self, committed: int) -> int:
         """The offset to read from: at most `committed`, up to which everything is acknowledged."""
-        known = [state for state in self._states.values() if not state.ended]
+        known = [state for state in self._states.values() if not state.ended and state.remembers_from >= 0]
         start = min([committed, *(state.remembers_from for state in known)])
         whole_from: dict[Kind, Micros] = {}
         for state in known:
@@ -214,8 +216,9 @@ class Judge:
             length = kind_of(rule).length
             judged = None if reached is None else reached - reached % length
             self._states[rule.id] = RuleState(rule.id, revision, shape, judged, outbox=told)
-            if judged is not None or told:
-                self._touched[rule.id] = None
+            self._touched[rule.id] = None
+            if judged is None:
+                self._unknown.add(rule.id)
         elif state.revision != revision:
             state.revision = revision
             self._revise(state, rule, at)
@@ -317,7 +320,7 @@ class Judge:
         """Judge the panes of a kind in their order."""
         states = [self._states[name] for name in names]
         for state in states:
-            if remembered and state.offset < 0:
+            if remembered and state.rule_id in self._unknown:
                 state.judged = upto
             elif state.judged is None:
                 first = self._shares.first_end(kind)
@@ -399,8 +402,12 @@ class Judge:
                 out.entries[name.encode()] = None
                 del self._states[name]
         self._leaving.clear()
-        for name in self._touched:
+        touched, self._touched = self._touched, {}
+        for name in touched:
             state = self._states[name]
+            if self._shares.offset < 0 and state.judged is None and not state.outbox:
+                self._touched[name] = None  # as long as nothing is read, there is nothing to be found again
+                continue
             if not state.ended:
                 self._place(state)
             out.alerts += state.outbox.alerts
@@ -409,7 +416,6 @@ class Judge:
             state.outbox = Outbox()
             if state.ended:
                 self._leaving.append(name)
-        self._touched.clear()
         return out
 
     def _place(self, state: RuleState) -> None:

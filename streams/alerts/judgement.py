@@ -45,7 +45,14 @@ def judge(
         say(state, rule, window, what, reason, counted, at, value=value)
     _see(state, rule, evaluated, window.end, at.limits)
     verdicts = dict(_verdicts(state, rule, evaluated, window, at.limits))
-    _pass(state, rule, window, verdicts, lambda group: evidence_of(evaluated, group, window), at)
+    _pass(
+        state,
+        rule,
+        window,
+        verdicts,
+        lambda group: evidence_of(evaluated, evaluated.row_of.get(group), window),
+        at,
+    )
 
 
 def judge_absence(
@@ -124,7 +131,7 @@ def correct(
 ) -> None:
     """State a transition's figures anew, if late events have changed them. That is never notified."""
     group = tuple(pair.partition("=")[2] for pair in record["group"])
-    evidence = evidence_of(evaluated, group, window)
+    evidence = evidence_of(evaluated, evaluated.row_of.get(group), window)
     fields = stated(rule, evidence)
     if all(record[name] == fields[name] for name in ("value", "requests", "parts")):
         return
@@ -192,9 +199,8 @@ def bare(window: Window) -> Evidence:
     )
 
 
-def evidence_of(evaluated: Evaluated, group: Group, window: Window) -> Evidence:
-    """What the window says of a group."""
-    row = evaluated.row_of.get(group)
+def evidence_of(evaluated: Evaluated, row: int | None, window: Window) -> Evidence:
+    """What the window says of the group in a row; None: of one that has no data."""
     if row is None:
         return bare(window)
     figures = {name: number(values[row]) for name, values in evaluated.extra.items()}

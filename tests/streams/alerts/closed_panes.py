@@ -1,7 +1,6 @@
 """Panes of a small system as they stand on a partition of `chat.closed`, and rules to judge them by."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -47,13 +46,16 @@ def rows(grouping: str, groups: Mapping[Any, Row]) -> pa.Table:
     return pa.table(columns, schema=row_schema(kind))
 
 
-@dataclass
 class Topic:
     """A partition of `chat.closed` that is written record by record."""
 
-    partitions: int = 1
-    begins_at: int = 0
-    records: list[ClosedShare] = field(default_factory=list)
+    def __init__(self, partitions: int = 1, begins_at: int = 0) -> None:
+        self.partitions = partitions
+        self.begins_at = begins_at
+        self.records: list[ClosedShare] = []
+
+    def __repr__(self) -> str:
+        return "".join(f"\n  {_shown(record)}" for record in self.records)
 
     def _add(self, partition: int, watermark: Micros, table: str, **more: Any) -> ClosedShare:
         at = self.begins_at + len(self.records)
@@ -99,6 +101,14 @@ class Topic:
     def since(self, record: int) -> Sequence[ClosedShare]:
         """The records from the one with this number on."""
         return self.records[record:]
+
+
+def _shown(record: ClosedShare) -> str:
+    where = f"{record.at}: {record.table} {record.partition}"
+    if not isinstance(record.rows, pa.Table):
+        return f"{where} reached {record.watermark}"
+    rows = [{name: value for name, value in row.items() if value} for row in record.rows.to_pylist()]
+    return f"{where} {record.grouping} {record.pane_end} v{record.offset}.{record.revision}: {rows}"
 
 
 def rule(revision: int = 1, **fields: Any) -> RuleVersion:
