@@ -11,7 +11,9 @@ Killed before 1 is done, the fetch comes again; after it, the state has it. What
 kill is what was answered and not written yet: some milliseconds' worth.
 """
 
+import contextlib
 import logging
+import resource
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -36,6 +38,7 @@ from streams.deliveries.notice import notices
 from streams.deliveries.notification import Notification
 from streams.deliveries.outbox import Outbox, Policy, folded_keys
 from streams.deliveries.outcome import Outcome
+from streams.deliveries.pace import Pace
 from streams.deliveries.sending import Sending
 from streams.deliveries.vigil import Shut, Vigil
 from streams.harness import Record
@@ -87,8 +90,10 @@ class DeliveryAgent:
 
     async def begin(self, ledger: Ledger) -> None:
         """See `Agent`: returns when the endpoints are known."""
+        _allow_connections()
         self._outlets = self._open_outlets()
-        self._sending = Sending(self._outlets.channels, self._bodies, ledger)
+        pace = Pace(self._settings.most_under_way)
+        self._sending = Sending(self._outlets.channels, self._bodies, ledger, pace)
         await self._catalogue.__aenter__()
         await self._catalogue.ready()
 
@@ -239,6 +244,7 @@ class DeliveryAgent:
         journals = self._outbox.journals.values()
         metrics.OPEN.set(len(self._outbox))
         metrics.UNDER_WAY.set(self._outbox.under_way)
+        metrics.PACE.set(self._working.pace)
         metrics.REMEMBERED.set(sum(len(journal.remembered) for journal in journals))
         metrics.FORGOTTEN_EARLY.set(sum(journal.remembered.forgotten_early for journal in journals))
         metrics.BODY_BYTES.set(self._bodies.nbytes)
@@ -248,6 +254,13 @@ class DeliveryAgent:
         for lane in lanes:
             if lane.health.probing:
                 metrics.BACKLOG.labels(lane.endpoint_id).set(len(lane))
+
+
+def _allow_connections() -> None:
+    """As many as the system lets this process have: hundreds of endpoints keep some open each."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # unlimited is not for everybody to set
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _read(partition: int, offset: int, value: bytes | None) -> Notification | None:

@@ -30,14 +30,15 @@ class Dispatch:
             lane.wakes_at = at
             heapq.heappush(self._wakes, (at, lane.endpoint_id))
 
-    def begin(self, now: Micros) -> list[Delivery]:
-        """Those whose attempts begin now."""
+    def begin(self, now: Micros, most: int) -> list[Delivery]:
+        """Those whose attempts begin now, at most so many."""
         begun: list[Delivery] = []
-        while self._next() is not None and self._wakes[0][0] <= now and self.under_way < self._most:
+        most = min(most, self._most - self.under_way)
+        while len(begun) < most and (at := self._next()) is not None and at <= now:
             _, endpoint_id = heapq.heappop(self._wakes)
             lane = self.lanes[endpoint_id]
             lane.wakes_at = None
-            room = self._most - self.under_way
+            room = most - len(begun)
             if lane.health.probing:
                 room = min(room, self._most_probes - len(self._probes))
             if room <= 0:

@@ -31,6 +31,10 @@ RECORD_SECONDS: Final = Histogram(
 )
 OPEN: Final = Gauge("chatgauge_delivery_open", "Deliveries that are not over.")
 UNDER_WAY: Final = Gauge("chatgauge_delivery_under_way", "Attempts that are being made.")
+PACE: Final = Gauge(
+    "chatgauge_delivery_pace",
+    "How many attempts may be begun lately, or be answered and not recorded; less when it can't keep up.",
+)
 BACKLOG: Final = Gauge(
     "chatgauge_delivery_backlog", "Open deliveries of an endpoint that keeps failing.", ["endpoint"]
 )

@@ -11,6 +11,7 @@ A delivery is an entry of its own, so that an attempt writes a few hundred bytes
 entry carries the last attempt's record until it is known to be in the log.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -259,9 +260,9 @@ class Outbox:
 
     # --- sending ---
 
-    def begin(self, now: Micros) -> list[Delivery]:
-        """Those whose next attempt begins now."""
-        return self._dispatch.begin(now)
+    def begin(self, now: Micros, most: int = sys.maxsize) -> list[Delivery]:
+        """Those whose next attempt begins now, at most so many."""
+        return self._dispatch.begin(now, most)
 
     def next_at(self) -> Micros | None:
         """When the next attempt may begin; None when that is not a matter of time."""

@@ -20,6 +20,7 @@ from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.errors import BodyGoneError
 from streams.deliveries.outbox import Conclusion, Outbox
 from streams.deliveries.outcome import Outcome, Verdict
+from streams.deliveries.pace import Pace
 from streams.ledger import Ledger, MovedError
 from streams.windows.panes import SECOND, Micros
 
@@ -37,10 +38,13 @@ class _Flight(NamedTuple):
 class Sending:
     """Of one worker. It works while it has an outbox: from `take_over` to `pause`, any number of times."""
 
-    def __init__(self, channels: Mapping[str, Channel], bodies: Bodies, ledger: Ledger) -> None:
+    def __init__(
+        self, channels: Mapping[str, Channel], bodies: Bodies, ledger: Ledger, pace: Pace | None = None
+    ) -> None:
         self._channels = channels
         self._bodies = bodies
         self._ledger = ledger
+        self._pace = pace or Pace()
         self._outbox: Outbox | None = None
         self._working = asyncio.Event()
         self._wake = asyncio.Event()
@@ -49,6 +53,11 @@ class Sending:
         self._failure: BaseException | None = None
         self._dispatching = asyncio.create_task(self._dispatch())
         self._dispatching.add_done_callback(self._ended)
+
+    @property
+    def pace(self) -> int:
+        """How many attempts may be begun lately, or be answered and not recorded."""
+        return self._pace.limit
 
     @property
     def under_way(self) -> dict[int, int]:
@@ -121,9 +130,12 @@ class Sending:
             now = clock()
             outbox = self._outbox
             if outbox is not None and self._working.is_set() and not self._stopping:
-                for delivery in outbox.begin(now):
+                for delivery in outbox.begin(now, self._pace.room(now)):
+                    self._pace.begun(delivery.digest, now)
                     self._begin(outbox, delivery)
                 at = outbox.next_at()
+                if at is not None and at <= now:
+                    at = self._pace.room_at()
             wait = None if at is None else max(0.0, (at - now) / SECOND)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
@@ -140,6 +152,7 @@ class Sending:
         def landed(_: asyncio.Task[None]) -> None:
             if self._flights.get(delivery.digest) is flight:
                 del self._flights[delivery.digest]
+                self._pace.gone(delivery.digest)
             self._ended(task)
 
         task.add_done_callback(landed)
@@ -152,6 +165,7 @@ class Sending:
         started = clock()
         response = await self._try(delivery, endpoint, number, started)
         ended = clock()
+        self._pace.answered(delivery.digest)
         metrics.ATTEMPT_SECONDS.labels(endpoint.channel).observe((ended - started) / SECOND)
         while True:
             await self._working.wait()
@@ -161,14 +175,17 @@ class Sending:
                 return  # the partition has moved, or what was written before it did has been read back
             conclusion = outbox.conclude(current, endpoint.channel, response, started, ended)
             with contextlib.suppress(MovedError):
-                await self.record(outbox, [conclusion])
+                await self._ledger.write(current.partition, {current.key: conclusion.entry})
                 self._observe(conclusion, ended)
+                await self.tell(outbox, [conclusion])
             if self._outbox is outbox and self._working.is_set():
                 return
 
     def _observe(self, conclusion: Conclusion, ended: Micros) -> None:
         record, delivery = conclusion.record, conclusion.delivery
-        metrics.RECORD_SECONDS.observe((clock() - ended) / SECOND)
+        now = clock()
+        self._pace.recorded(delivery.digest, now - ended, now)
+        metrics.RECORD_SECONDS.observe((now - ended) / SECOND)
         if record["outcome"] == Outcome.DELIVERED and delivery.attempts == 1 and not delivery.redriven:
             waited = (ended - delivery.created_at) / SECOND
             metrics.DELIVERED_AFTER.labels(record["channel"]).observe(max(0.0, waited))

@@ -1,0 +1,75 @@
+"""How many attempts are begun at once, so that answers are recorded as soon as they come. Pure.
+
+What is answered and not yet durable is what a kill makes twice. When a process has more to do than it can,
+answers queue up in front of it, and that is most of what is under way. So it begins no more than it can
+keep up with: fewer when recording takes longer than it should, more when it doesn't. An attempt that waits
+for its receiver for long costs nothing, and counts for a moment only: who hangs takes nobody's turn.
+"""
+
+from typing import Final
+
+from streams.windows.panes import SECOND, Micros
+
+_YOUNG: Final = SECOND // 4
+"""So long an attempt counts while it waits for its answer."""
+_ALWAYS_FINE: Final = SECOND // 50
+_TOO_LONG: Final = 3
+"""Times the shortest: recording that takes longer than that waits in a queue."""
+_LEAST: Final = 8
+_AT_FIRST: Final = 32
+_SLOWER: Final = 0.8
+_FORGOTTEN: Final = 1.01
+
+
+class Pace:
+    """Adds a little while all is well, and takes back a fifth when it isn't."""
+
+    def __init__(self, most: int = 500) -> None:
+        self._most = float(most)
+        self._least = float(min(most, _LEAST))
+        self._limit = float(min(most, _AT_FIRST))
+        self._shortest: float | None = None
+        self._slowed_at: Micros = 0
+        self._young: dict[int, Micros] = {}
+        self._recording: set[int] = set()
+
+    @property
+    def limit(self) -> int:
+        """How many may be begun lately, or be answered and not recorded."""
+        return int(self._limit)
+
+    def room(self, now: Micros) -> int:
+        """How many may begin now."""
+        while self._young and (oldest := next(iter(self._young.items())))[1] <= now - _YOUNG:
+            del self._young[oldest[0]]
+        return max(0, self.limit - len(self._young) - len(self._recording))
+
+    def room_at(self) -> Micros | None:
+        """When there may be more room without anything being recorded."""
+        return next(iter(self._young.values())) + _YOUNG if self._young else None
+
+    def begun(self, digest: int, now: Micros) -> None:
+        """An attempt begins."""
+        self._young[digest] = now
+
+    def answered(self, digest: int) -> None:
+        """Its answer has come, and is being recorded."""
+        self._young.pop(digest, None)
+        self._recording.add(digest)
+
+    def recorded(self, digest: int, took: Micros, now: Micros) -> None:
+        """It is durable, `took` after the answer."""
+        self._recording.discard(digest)
+        self._shortest = min(float(took), self._shortest or took)
+        if took <= max(_ALWAYS_FINE, self._shortest * _TOO_LONG):
+            self._limit = min(self._most, self._limit + 1 / self._limit)
+        elif self._limit <= self._least:
+            self._shortest *= _FORGOTTEN  # it isn't our doing: Kafka, or the machine, has become slower
+        elif now - self._slowed_at > took:
+            self._slowed_at = now
+            self._limit = max(self._least, self._limit * _SLOWER)
+
+    def gone(self, digest: int) -> None:
+        """It is nobody's concern any more."""
+        self._young.pop(digest, None)
+        self._recording.discard(digest)
