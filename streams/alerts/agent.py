@@ -117,10 +117,11 @@ class AlertAgent(Agent):
             judge.set_rules(self._rulebook.rules)
 
     def _learn(self, now: Micros) -> None:
+        rules = {version.rule.id: version.rule for version in self._rulebook.rules}
         for answer in self._past.answers():
             rule, what, start, until, _ = answer.question
-            if answer.frame is None:
-                continue
+            if answer.frame is None or rules.get(rule.id) != rule:
+                continue  # not to be had, or of a rule that has changed since
             for judge in self._judges.values():
                 learn = judge.set_reference if what == "reference" else judge.set_spent
                 learn(rule.id, start, until, answer.frame)

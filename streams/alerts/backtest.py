@@ -15,7 +15,8 @@ import polars as pl
 from streams.alerts import budget
 from streams.alerts.errors import AlertError
 from streams.alerts.evaluation import kind_of, latencies_of
-from streams.alerts.judge import Judge, Judged, Question, RuleVersion
+from streams.alerts.judge import Judge
+from streams.alerts.judged import Judged, Question, RuleVersion
 from streams.alerts.lifecycle import Record
 from streams.alerts.limits import Limits
 from streams.alerts.measures import SAMPLE_GROUPING
@@ -207,8 +208,9 @@ class _Gathered:
 
     def take(self, judged: Judged, outboxes: Sequence[Outbox]) -> None:
         self.panes += 1
-        # Offsets of the sources are made up here.
-        self.alerts += [alert | {"sources": []} for alert in judged.alerts]
+        # Offsets of the sources are made up here, and groups of a pane come in any order.
+        alerts = sorted(judged.alerts, key=lambda alert: alert["group"])
+        self.alerts += [alert | {"sources": []} for alert in alerts]
         self.decisions.update(decision["what"] for decision in judged.decisions)
         for outbox in outboxes:
             self.notifications += outbox.notifications

@@ -1,7 +1,7 @@
 """What ClickHouse knows of a rule's past: references for the coming windows, and what a budget has spent.
 
-The judge asks, and goes on: an answer is there when it is there. While ClickHouse is away, is empty or has
-no tables yet, a question is asked again and again, with growing pauses.
+The judge asks, and goes on: an answer is there when it is there. While ClickHouse is away, has no tables
+yet, or doesn't have the minutes yet that are asked for, a question is asked again and again.
 """
 
 import asyncio
@@ -19,15 +19,20 @@ from sinks import backoff
 from sinks.aside import aside
 from sinks.clickhouse import is_transient, said
 from streams.alerts import past_sql
-from streams.alerts.judge import Question
+from streams.alerts.judged import Question
 from streams.alerts.past_sql import Query
 from streams.alerts.rule import BaselineRule, BudgetRule, ChangeRule, GroupedRule
+from streams.clock import clock
 from streams.windows.measures import GROUPINGS
-from streams.windows.panes import DAY, SECOND, Micros
+from streams.windows.panes import DAY, MINUTE, SECOND, Micros
 
 _LOG: Final = logging.getLogger(__name__)
 _QUERY_S: Final = 30
 _READING: Final = {"max_threads": 1, "max_execution_time": _QUERY_S}
+_LOOK_AGAIN_S: Final = 2.0
+"""When something isn't there yet that soon will be."""
+_OVERDUE: Final[Micros] = 15 * MINUTE
+"""So long after a minute what is still open of it is given up: its worker is gone."""
 _PATIENCE: Final = 10
 """How often a question that ClickHouse refuses is asked, at most: only what passes is asked for ever."""
 
@@ -44,7 +49,7 @@ def read(client: Client, question: Question, zone: ZoneInfo) -> pl.DataFrame:
     """Asks once, in this thread. Raises what clickhouse-connect raises.
 
     The frame is what `baseline.References.add` or `budget.add_history` takes: the grouping's keys with
-    `slot_start`, `mean`, `std`, `samples`; or with `at` (`start`, or the step's start) and the grouping's sums.
+    `slot_start`, `mean`, `std`, `samples`; or with `at` (`start`, or that of the step) and all sums.
     """
     rule = question.rule
     if isinstance(rule, BudgetRule):
@@ -84,14 +89,28 @@ def _days(start: Micros, until: Micros) -> Iterator[tuple[Micros, Micros]]:
     yield from ((begin, min(begin + DAY, until)) for begin in range(start, max(until, start + 1), DAY))
 
 
+class _NotYetError(Exception):
+    """ClickHouse doesn't have all of it yet."""
+
+
 class Past:
-    """Questions to ClickHouse, each asked in the background until it is answered."""
+    """Questions to ClickHouse, each asked in the background until it is answered.
+
+    An answer may be of a part: of a change, slots can be known whose earlier window is over. Its question
+    says of which part.
+    """
 
     def __init__(
-        self, connect: Callable[[], Client], zone: ZoneInfo, *, chance: random.Random | None = None
+        self,
+        connect: Callable[[], Client],
+        zone: ZoneInfo,
+        *,
+        clock: Callable[[], Micros] = clock,
+        chance: random.Random | None = None,
     ) -> None:
         self._connect = connect
         self._zone = zone
+        self._clock = clock
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._client: Client | None = None
         self._asking: dict[tuple[object, ...], tuple[Question, asyncio.Task[None]]] = {}
@@ -108,15 +127,12 @@ class Past:
     def ask(self, question: Question) -> None:
         """Sees to it that this is answered. Asking again before the answer has come changes nothing."""
         name = _name(question)
-        if name not in self._asking:
-            self._asking[name] = (question, asyncio.create_task(self._ask(question)))
-
-    def withdraw(self, rule_id: str) -> None:
-        """The rule is gone, or has another version: its questions are void."""
-        void = [name for name, (question, _) in self._asking.items() if question.rule.id == rule_id]
-        for name in void:
-            self._asking.pop(name)[1].cancel()
-        self._answers = [answer for answer in self._answers if answer.question.rule.id != rule_id]
+        asked, task = self._asking.get(name, (None, None))
+        if asked is not None and asked.rule == question.rule:
+            return
+        if task is not None:
+            task.cancel()
+        self._asking[name] = (question, asyncio.create_task(self._ask(question)))
 
     def answers(self) -> list[Answer]:
         """Those that have come since this was last called."""
@@ -134,45 +150,48 @@ class Past:
             await asyncio.to_thread(client.close)
 
     async def _ask(self, question: Question) -> None:
-        frame = await self._answered(question)
+        answer = await self._answered(question)
         del self._asking[_name(question)]
-        self._answers.append(Answer(question, frame))
+        self._answers.append(answer)
 
-    async def _answered(self, question: Question) -> pl.DataFrame | None:
+    async def _answered(self, question: Question) -> Answer:
         attempt = refused = 0
         while True:
             try:
                 # One at a time: many rules that wake up together leave ClickHouse to the others.
                 async with self._one_at_a_time:
-                    frame = await aside(self._read, question)
+                    return await aside(self._read, question)
+            except _NotYetError:
+                await asyncio.sleep(_LOOK_AGAIN_S)
+                continue
             except Exception as error:
                 self.failure = said(error)
                 refused += not _passes(error)
-                if refused >= _PATIENCE:
-                    _LOG.error(
-                        "rule %s: ClickHouse refuses to tell its past, which stays unknown: %s",
-                        question.rule.id,
-                        self.failure,
-                    )
-                    return None
-                pause = backoff.delay(attempt, self._chance)
-                attempt += 1
-                _LOG.warning(
-                    "rule %s: its past is not known yet: %s; attempt %d in %.1f s",
-                    question.rule.id,
-                    self.failure,
-                    attempt + 1,
-                    pause,
-                )
-                await asyncio.sleep(pause)
-            else:
-                self.failure = None
-                return frame
+            if refused >= _PATIENCE:
+                _LOG.error("rule %s: its past stays unknown: %s", question.rule.id, self.failure)
+                return Answer(question, None)
+            pause = backoff.delay(attempt, self._chance)
+            attempt += 1
+            told = (question.rule.id, self.failure, attempt + 1, pause)
+            _LOG.warning("rule %s: its past is not known yet: %s; attempt %d in %.1f s", *told)
+            await asyncio.sleep(pause)
 
-    def _read(self, question: Question) -> pl.DataFrame:
+    def _read(self, question: Question) -> Answer:
         if self._client is None:
             self._client = self._connect()
-        return read(self._client, question, self._zone)
+        now, rule = self._clock(), question.rule
+        if isinstance(rule, ChangeRule):
+            question = question._replace(until=past_sql.known_until(rule, question.until, now))
+            if question.until <= question.start:
+                raise _NotYetError
+        elif isinstance(rule, BudgetRule) and now < question.until + _OVERDUE:
+            asked = past_sql.still_open(rule, question.until)
+            found = self._client.query(asked.text, parameters=asked.parameters, settings=_READING)
+            if found.result_rows[0][0]:
+                raise _NotYetError
+        frame = read(self._client, question, self._zone)
+        self.failure = None
+        return Answer(question, frame)
 
 
 def _name(question: Question) -> tuple[object, ...]:

@@ -14,11 +14,13 @@ from streams.alerts.measures import SAMPLE_GROUPING, Cost, Counted, Latency, Mea
 from streams.alerts.rule_base import GroupedRule
 from streams.alerts.rule_kinds import BaselineRule, BudgetRule, ChangeRule
 from streams.windows.measures import GROUPINGS
-from streams.windows.panes import DAY, MINUTE, SECOND, Micros, micros_of
+from streams.windows.panes import DAY, HOUR, MINUTE, SECOND, Micros, micros_of
 
 ReferredRule = BaselineRule | ChangeRule
 """Rules that hold a value against earlier ones."""
 
+_SETTLED: Final[Micros] = 30 * SECOND
+"""How long after its end a window is in ClickHouse: the lateness, and what the sinks take."""
 _QUANTILES: Final = {"p50": 1, "p95": 2, "p99": 3}
 
 
@@ -50,6 +52,13 @@ def spans(rule: ReferredRule, start: Micros, until: Micros, zone: tzinfo) -> lis
         for turn in range(1, rule.seasons + 1)
         for then in (earlier(slot, turn * season, zone),)
     ]
+
+
+def known_until(rule: ChangeRule, until: Micros, now: Micros) -> Micros:
+    """Up to which slot (excluded) the earlier windows are over, and in ClickHouse."""
+    length = slot_length(rule)
+    over = now - _SETTLED - length + (rule.against if rule.against % DAY else rule.against - HOUR)
+    return min(until, over - over % length + length)
 
 
 def earlier(time: Micros, by: Micros, zone: tzinfo) -> Micros:
@@ -118,6 +127,18 @@ def spent(rule: BudgetRule, start: Micros, until: Micros, step: Micros | None = 
         GROUP BY k1, k2, at"""  # noqa: S608 - constants; what a person wrote is a parameter
     bounds = {"start": start // SECOND, "until": until // SECOND}
     return Query(text, {**source.parameters, **chosen, **bounds})
+
+
+def still_open(rule: BudgetRule, until: Micros) -> Query:
+    """How many rows of the hour before `until` are not those of closed panes: more may come."""
+    source = _Source.of(rule, "1m")
+    text = f"""
+        SELECT count() FROM {source.table}
+        WHERE {source.where} AND NOT w.closed AND NOT w.imported
+            AND w.pane_start >= toDateTime({{from:Int64}}, 'UTC')
+            AND w.pane_start < toDateTime({{to:Int64}}, 'UTC')"""  # noqa: S608 - constants
+    bounds = {"from": (until - HOUR) // SECOND, "to": until // SECOND}
+    return Query(text, {**source.parameters, **bounds})
 
 
 def value(measure: Measure, aggregation: str, seconds: float) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from sinks.sketches import dd_sketches
-from streams.alerts.judge import Question
+from streams.alerts.judged import Question
 from streams.alerts.past import read
 from streams.windows.block import row_schema
 from streams.windows.measures import Grouping

@@ -25,8 +25,8 @@ from sinks.windows import WindowWriter
 from sinks.writer import Fetch
 from streams.alerts import past_sql
 from streams.alerts.baseline import slot_of
-from streams.alerts.judge import Question
-from streams.alerts.past import Past, read
+from streams.alerts.judged import Question
+from streams.alerts.past import Answer, Past, read
 from streams.alerts.rule import BaselineRule, BudgetRule, ChangeRule, parse_rule
 from streams.windows.measures import GROUPINGS
 from streams.windows.panes import DAY, HOUR, MINUTE, SECOND
@@ -325,9 +325,15 @@ def test_so_many_days_earlier_is_the_same_time_by_the_clock() -> None:
     assert past_sql.earlier(NOW, 25 * HOUR, VIENNA) == NOW - 25 * HOUR
 
 
-async def test_a_question_is_asked_until_it_is_answered_and_nobody_waits_for_it(
-    tables: Client, database: ClickHouseSettings
-) -> None:
+async def answered(past: Past) -> Answer:
+    async with asyncio.timeout(20):
+        while not (answers := past.answers()):  # noqa: ASYNC110 - the judge asks so, at each tick
+            await asyncio.sleep(0.01)
+    (answer,) = answers
+    return answer
+
+
+async def test_a_question_is_asked_until_it_is_answered_and_nobody_waits_for_it(tables: Client) -> None:
     budget = rule(kind="budget", metric="tokens", limit="1M tokens", period="day")
     attempts = []
 
@@ -337,20 +343,62 @@ async def test_a_question_is_asked_until_it_is_answered_and_nobody_waits_for_it(
             raise ConnectionRefusedError("nobody there")
         return tables
 
-    past = Past(away_at_first, VIENNA)
+    past = Past(away_at_first, VIENNA, clock=lambda: NOW)
     question = Question(budget, "spent", NOW - HOUR, NOW)
     past.ask(question)
     past.ask(question)
     assert (past.answers(), past.waiting) == ([], 1)
-    async with asyncio.timeout(20):
-        while not (answers := past.answers()):  # noqa: ASYNC110 - the judge asks so, at each tick
-            await asyncio.sleep(0.01)
-    (answer,) = answers
-    assert answer.question is question
+    answer = await answered(past)
+    assert answer.question == question
     assert answer.frame is not None
-    assert answer.frame.equals(read(tables, question, VIENNA), null_equal=True)
+    assert sorted(answer.frame.rows()) == sorted(read(tables, question, VIENNA).rows())
     assert (len(attempts), past.waiting, past.failure) == (3, 0, None)
 
-    past.ask(Question(budget, "spent", NOW, NOW + HOUR))
-    past.withdraw("r")
-    assert (past.waiting, past.answers()) == (0, [])
+
+async def test_a_rule_that_has_changed_asks_anew(tables: Client) -> None:
+    past = Past(lambda: tables, VIENNA, clock=lambda: NOW)
+    of_tokens = rule(kind="budget", metric="tokens", limit="1M tokens", period="day")
+    of_requests = rule(kind="budget", metric="requests", limit="1k", period="day")
+    past.ask(Question(of_tokens, "spent", NOW - HOUR, NOW))
+    past.ask(Question(of_requests, "spent", NOW - HOUR, NOW))
+    assert past.waiting == 1
+    assert (await answered(past)).question.rule == of_requests
+
+
+async def test_minutes_that_are_still_open_are_waited_for_but_not_for_ever(
+    tables: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.alerts.past._LOOK_AGAIN_S", 0.05)
+    budget = rule(kind="budget", metric="requests", grouping="model", limit="1k", period="day")
+    columns = "pane, grouping, pane_start, key1, key2, version, closed, written_at, requests"
+    row = f"'1m', 'model', toDateTime({NOW // SECOND} - 60), 'openai', 'gpt'"
+    tables.command(f"INSERT INTO windows ({columns}) SELECT {row}, 1, false, now(), 3")
+    question = Question(budget, "spent", NOW - HOUR, NOW)
+
+    late = Past(lambda: tables, VIENNA, clock=lambda: NOW + HOUR)
+    late.ask(question)
+    given_up = await answered(late)
+    past = Past(lambda: tables, VIENNA, clock=lambda: NOW)
+    past.ask(question)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await answered(past)
+    tables.command(f"INSERT INTO windows ({columns}) SELECT {row}, 2, true, now(), 5")
+    whole = await answered(past)
+
+    assert given_up.frame is not None
+    assert whole.frame is not None
+    assert (given_up.frame["requests"].to_list(), whole.frame["requests"].to_list()) == ([3], [5])
+
+
+async def test_of_a_change_that_is_answered_of_which_the_earlier_window_is_over(tables: Client) -> None:
+    compared = rule(kind="change", metric="requests", window="5m", against="10m", threshold="50 %")
+    assert isinstance(compared, ChangeRule)
+    past = Past(lambda: tables, VIENNA, clock=lambda: NOW + 40 * SECOND)
+    past.ask(Question(compared, "reference", NOW, NOW + 15 * MINUTE))
+    answer = await answered(past)
+    assert (answer.question.start, answer.question.until) == (NOW, NOW + 10 * MINUTE)
+    # The last slot is that of the window which ends at its end, ten minutes after one that ends now.
+    assert past_sql.known_until(compared, NOW + HOUR, NOW + 29 * SECOND) == NOW + 9 * MINUTE
+    weekly = compared.model_copy(update={"against": 7 * DAY})
+    assert past_sql.known_until(weekly, NOW + HOUR, NOW) == NOW + HOUR
