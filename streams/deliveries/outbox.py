@@ -5,7 +5,7 @@ What the outbox returns has to be written by its caller, who tells it when that 
 - `accept` → write the entries → `opened`: only now are they begun; send the records → `logged`;
 - `begin` → attempt each → `conclude` → write the entry → `settled` → send the record → `logged`;
 - `park` → the same, without an attempt;
-- `fold` → write the blocks, then delete the entries of those that are over.
+- the journals' `fold` → write the blocks, then delete `folded_keys`, the entries of those that are over.
 
 A delivery is an entry of its own, so that an attempt writes a few hundred bytes, however much is open. The
 entry carries the last attempt's record until it is known to be in the log.
@@ -286,7 +286,7 @@ class Outbox:
             lane.health.succeeded()
         elif not test:
             lane.health.failed(now, response.error or f"status {response.status}")
-        if response.verdict is Verdict.GONE:
+        if response.verdict is Verdict.GONE and lane.closed is None:
             self.close(delivery.endpoint_id, "the receiver answered 410 Gone", now)
         if following.at is not None:
             delivery.due_at = following.at
@@ -342,12 +342,6 @@ class Outbox:
             lane = self._lane(delivery)
             lane.add(delivery)
             self._dispatch.wake(lane)
-
-    # --- keeping small ---
-
-    def fold(self, partition: int, now: Micros) -> Fold | None:
-        """Remember what is over in a compact way: write the blocks, then delete `folded_keys`."""
-        return self._journals[partition].fold(now)
 
 
 def folded_keys(fold: Fold) -> dict[bytes, bytes | None]:
