@@ -1,10 +1,14 @@
 """What rules, endpoints, silences, alerts and deliveries rest on, put together."""
 
-from collections.abc import Callable, Mapping
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, tzinfo
 from typing import Any, Final
 
 from fastapi import APIRouter
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from api.access.first import first_key_in_time, kept_key
 from api.access.guard import Guard
@@ -14,20 +18,23 @@ from api.alerting.courier import Outlet, Redriver
 from api.alerting.follower import AlertFollower
 from api.alerting.held_back import PresentSetup
 from api.alerting.opened import OpenAlerts
+from api.alerting.sql import AlertFilter
 from api.clickhouse import ClickHouse
 from api.definitions.endpoints import Drafting
 from api.definitions.shelf import Followed, Kind, Shelf, Writer
-from api.errors import UnavailableError
+from api.errors import ApiError, UnavailableError
 from api.models.backtest import BacktestRequest
 from api.models.endpoints import DisablingRequest, EndpointRequest, RedriveRequest, RotationRequest
 from api.models.silences import AcknowledgementRequest, SilenceRequest
 from api.routes import alerts, deliveries, endpoints, rules, silences
 from api.times import Clock
-from schemas.topics import ACCESS, ENDPOINTS, RULES, SILENCES, Topic
+from schemas.topics import ACCESS, ALERTS, ENDPOINTS, RULES, SILENCES, Topic
 from streams.alerts.rule import RULE
 from streams.deliveries.addresses import AllowList
 from streams.deliveries.errors import SecretError
 from streams.deliveries.secrets import Vault
+from streams.notifications.transition import FIRING, PENDING
+from streams.windows.panes import DAY, Micros
 
 FOLLOWED: Final = (RULES, ENDPOINTS, SILENCES, ACCESS)
 """The topics whose definitions are followed."""
@@ -44,6 +51,12 @@ BODIES: Final[dict[str, Any]] = {
     },
 }
 """What bodies must be like, by the names under which routes refer to them."""
+_log = logging.getLogger(__name__)
+
+_REMEMBERED: Final[Micros] = 30 * DAY
+"""How far chat.alerts goes back."""
+_MOST_RECALLED: Final = 10_000
+_AGAIN_S: Final = 10.0
 _RULE: Final = Kind(
     "rule",
     "/api/rules",
@@ -115,6 +128,51 @@ class Control:
             ),
             deliveries.router(self.guard, of_endpoints, archive, redriver),
         ]
+
+    def failures(self) -> list[str]:
+        """What of alerts and definitions is not being read, in words."""
+        found = [followed.failure for followed in self._followed.values()] + [self._follower.failure]
+        if self._follower.failure is None and not self._follower.caught_up:
+            found.append(f"{ALERTS.name} is still being read from its beginning")
+        return [failure for failure in found if failure is not None]
+
+    def metrics(self) -> Iterable[Metric]:
+        """Its figures, as they are now."""
+        alerts = GaugeMetricFamily("chatgauge_api_open_alerts", "Alerts that are open.", labels=("state",))
+        states = Counter(record["state"] for record in self._alerts.open())
+        for state in (PENDING, FIRING):
+            alerts.add_metric((state,), states[state])
+        yield alerts
+        refused = CounterMetricFamily(
+            "chatgauge_api_records_refused",
+            "Records of alerts and definitions that could not be read.",
+            labels=("topic",),
+        )
+        refused.add_metric((ALERTS.name,), self._follower.refused)
+        definitions = GaugeMetricFamily(
+            "chatgauge_api_definitions", "Rules, endpoints, silences and keys there are.", labels=("topic",)
+        )
+        for topic, followed in self._followed.items():
+            refused.add_metric((topic,), followed.unreadable)
+            definitions.add_metric((topic,), len(followed.items))
+        yield refused
+        yield definitions
+        yield CounterMetricFamily(
+            "chatgauge_api_wrong_keys", "Wrong admin keys that were tried.", value=self.guard.refused
+        )
+
+    async def recall(self) -> None:
+        """Learns once, from ClickHouse, which open alerts are older than Kafka remembers."""
+        before = self._clock() - (_REMEMBERED - DAY)
+        wanted = AlertFilter(states=(PENDING, FIRING), end=before)
+        while True:
+            try:
+                for record in (await self._archive.alerts(wanted, None, _MOST_RECALLED)).rows:
+                    self._alerts.take(record)
+                return
+            except ApiError as error:
+                _log.info("open alerts of long ago are not known yet: %s", error.detail)
+            await asyncio.sleep(_AGAIN_S)
 
     async def first_key(self) -> str | None:
         """The admin key, when it had to be made: see `api.access.first`."""

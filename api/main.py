@@ -118,17 +118,6 @@ def build(
     reader = Reader(kafka.bootstrap, live, clock, limits)
     probe = Probe(kafka.bootstrap, progress, live, reader, clock)
     client = httpx.AsyncClient(trust_env=False)
-    scrape = Scrape(
-        metrics,
-        api.parts,
-        client=client,
-        live=live,
-        reader=reader,
-        progress=progress,
-        probe=probe,
-        clock=clock,
-    )
-
     access = AccessSettings()
     catalogues = {topic.name: Catalogue(kafka.bootstrap, topic) for topic in FOLLOWED}
     registrar, courier = Registrar(kafka.bootstrap), Courier(kafka.bootstrap)
@@ -149,6 +138,18 @@ def build(
         zone=windows.timezone,
     )
 
+    scrape = Scrape(
+        metrics,
+        api.parts,
+        client=client,
+        live=live,
+        reader=reader,
+        progress=progress,
+        probe=probe,
+        control=control,
+        clock=clock,
+    )
+
     @contextlib.asynccontextmanager
     async def background() -> AsyncIterator[None]:
         async with live, history, client, contextlib.AsyncExitStack() as stack:
@@ -156,7 +157,7 @@ def build(
                 await stack.enter_async_context(catalogue)
             stack.push_async_callback(registrar.stop)
             stack.push_async_callback(courier.stop)
-            running = [reader.run(), probe.run(), follower.run()]
+            running = [reader.run(), probe.run(), follower.run(), control.recall()]
             if access.admin_key is None:
                 running.append(_show_first_key(control))
             await stack.enter_async_context(_running(*running))
@@ -165,7 +166,7 @@ def build(
     return create_app(
         live=live,
         history=history,
-        health_checks=Health(probe, progress, reader, live, history, clock),
+        health_checks=Health(probe, progress, reader, live, history, control, clock),
         scrape=scrape,
         metrics=metrics,
         control=control,

@@ -13,6 +13,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from api import exposition
+from api.control import Control
 from api.health.probe import Probe
 from api.health.progress import Progress
 from api.live.live import Live, Vitals
@@ -63,6 +64,7 @@ class Scrape:
         reader: Reader,
         progress: Progress,
         probe: Probe,
+        control: Control,
         clock: Clock,
     ) -> None:
         self._own = own
@@ -72,6 +74,7 @@ class Scrape:
         self._reader = reader
         self._progress = progress
         self._probe = probe
+        self._control = control
         self._clock = clock
 
     async def text(self) -> bytes:
@@ -83,6 +86,7 @@ class Scrape:
             *self._own.registry.collect(),
             *self._of_live(vitals),
             *self._of_kafka(),
+            *self._control.metrics(),
             _up(True),
         ]
         return exposition.merge(

@@ -38,6 +38,8 @@ class Guard:
         self._override = None if override is None else self._tag(override)
         self._known: tuple[Hashed, bytes] | None = None
         self._hashing = asyncio.Lock()
+        self.refused = 0
+        """Wrong keys so far."""
 
     async def check(self, authorization: str | None, address: str) -> None:
         """Returns when the header `Authorization` holds the key.
@@ -54,6 +56,7 @@ class Guard:
         if right:
             return
         self._throttle.failed(address, self._clock())
+        self.refused += 1
         _log.warning("a wrong admin key came from %s", address)
         raise ForbiddenError(
             "This is not the admin key. It was printed when Chatgauge first started; `chatgauge admin-key "

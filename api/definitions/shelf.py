@@ -18,6 +18,9 @@ _PATIENCE_S: Final = 5.0
 class Followed(Protocol):
     """What is read, as `streams.catalogue.Catalogue` does it."""
 
+    failure: str | None
+    unreadable: int
+
     @property
     def items(self) -> Mapping[str, Definition]: ...
     async def ready(self) -> None: ...

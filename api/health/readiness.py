@@ -2,6 +2,7 @@
 
 import asyncio
 
+from api.control import Control
 from api.errors import UnavailableError
 from api.health.probe import Probe
 from api.health.progress import Progress
@@ -13,21 +14,35 @@ from api.times import Clock
 
 
 class Health:
-    """Looks at Kafka, ClickHouse, the live state, and every follower's progress."""
+    """Looks at Kafka, ClickHouse, what the API reads itself, and every follower's progress."""
 
     def __init__(
-        self, probe: Probe, progress: Progress, reader: Reader, live: Live, history: History, clock: Clock
+        self,
+        probe: Probe,
+        progress: Progress,
+        reader: Reader,
+        live: Live,
+        history: History,
+        control: Control,
+        clock: Clock,
     ) -> None:
         self._probe = probe
         self._progress = progress
         self._reader = reader
         self._live = live
         self._history = history
+        self._control = control
         self._clock = clock
 
     async def ready(self) -> Readiness:
         """All checks, each with what is wrong."""
-        checks = [self._kafka(), await self._clickhouse(), self._live_state(), *self._followers()]
+        checks = [
+            self._kafka(),
+            await self._clickhouse(),
+            self._live_state(),
+            self._definitions(),
+            *self._followers(),
+        ]
         awaiting = list(dict.fromkeys(check.detail for check in checks if not check.ok))
         return Readiness(status="not ready" if awaiting else "ready", awaiting=awaiting, checks=checks)
 
@@ -54,6 +69,15 @@ class Health:
         if failure is None and not self._live.caught_up:
             failure = "the API is still reading the windows that were there when it started"
         return Check(name="live state", part="api", ok=failure is None, detail=failure or "caught up")
+
+    def _definitions(self) -> Check:
+        failures = self._control.failures()
+        return Check(
+            name="alerts and definitions",
+            part="api",
+            ok=not failures,
+            detail=failures[0] if failures else "caught up",
+        )
 
     def _followers(self) -> list[Check]:
         return [

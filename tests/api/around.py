@@ -45,6 +45,8 @@ class MemoryTopic:
         self.items: dict[str, Definition] = {}
         self.history: list[bytes | None] = []
         self.away = False
+        self.failure: str | None = None
+        self.unreadable = 0
 
     async def ready(self) -> None:
         if self.away:
@@ -119,13 +121,14 @@ class Around:
         admin_key: str | None = KEY,
         allow: Sequence[str] = (),
         parts: Mapping[str, str] | None = None,
+        kafka: str = "127.0.0.1:1",
     ) -> None:
         self.time = Time()
         clock = clock or self.time
         self.topics = MemoryTopics()
         self.sent = Sent()
         self.alerts = OpenAlerts()
-        self.follower = AlertFollower("127.0.0.1:1", self.alerts)
+        self.follower = AlertFollower(kafka, self.alerts)
         self.live = Live()
         self.progress = Progress()
         self.reader = Reader("127.0.0.1:1", self.live, clock)
@@ -150,7 +153,9 @@ class Around:
         self.app: FastAPI = create_app(
             live=self.live,
             history=self.history,
-            health_checks=Health(self.probe, self.progress, self.reader, self.live, self.history, clock),
+            health_checks=Health(
+                self.probe, self.progress, self.reader, self.live, self.history, self.control, clock
+            ),
             scrape=Scrape(
                 metrics,
                 parts or {},
@@ -159,6 +164,7 @@ class Around:
                 reader=self.reader,
                 progress=self.progress,
                 probe=self.probe,
+                control=self.control,
                 clock=clock,
             ),
             metrics=metrics,

@@ -282,9 +282,7 @@ class TestHistory:
     """With the tables, and records in them as the sink writes them."""
 
     @pytest.fixture
-    async def http(
-        self, tables: ClickHouseSettings, write_records: WriteRecords
-    ) -> AsyncIterator[httpx.AsyncClient]:
+    async def around(self, tables: ClickHouseSettings, write_records: WriteRecords) -> AsyncIterator[Around]:
         def at(number: int, **differing: Any) -> dict[str, Any]:
             return alert(alert_id=f"al_{number}", changed_at=NOON + number * SECOND, **differing)
 
@@ -351,9 +349,7 @@ class TestHistory:
             await around.topics.publish(SILENCES, Definition("si_1", 1, False, NOON, "", silence))
             around.alerts.take(at(1, revision=1, value=0.2))
             around.alerts.take(at(3, transition=2, state="resolved", rule_id="slow"))
-            async with around.http() as http:
-                http.headers.update(ADMIN)
-                yield http
+            yield around
 
     async def test_each_alert_is_there_once_as_it_is_now(self, http: httpx.AsyncClient) -> None:
         async def found(query: str) -> list[tuple[str, str, float | None]]:
@@ -411,6 +407,15 @@ class TestHistory:
         assert body["alert"]["state"] == "resolved"
         assert [each["state"] for each in body["transitions"]] == ["firing", "resolved"]
         assert body["notifications"] == []
+
+    async def test_what_has_been_open_for_longer_than_kafka_remembers_is_recalled(
+        self, around: Around
+    ) -> None:
+        await around.control.recall()
+        assert [each["alert_id"] for each in around.alerts.open()] == ["al_1"]
+        around.time.passes(40 * 86_400)
+        await around.control.recall()
+        assert [each["alert_id"] for each in around.alerts.open()] == ["al_4", "al_1"]
 
     async def test_what_there_never_was_is_not_found(self, http: httpx.AsyncClient) -> None:
         answer = await http.get("/api/alerts/al_9")

@@ -24,7 +24,7 @@ from api.models import (
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings
 from streams.windows.panes import SECOND
-from tests.api.around import Around
+from tests.api.around import Around, alert
 from tests.api.blocks import NOON, Request, block
 from tests.api.conftest import WriteWindows
 
@@ -39,6 +39,7 @@ class Parts(Around):
 
     def all_well(self) -> None:
         self.probe.failure = self.reader.failure = None
+        self.reads_alerts()
         self.live.observe_caught_up()
         for follower in FOLLOWERS + LIVE_STATE:
             self.progress.observe(follower, Sighting(1, {0: Offsets(5, 0, 5)}), NOW)
@@ -216,7 +217,9 @@ class TestMetrics:
     ) -> None:
         parts.progress.observe(FOLLOWERS[0], Sighting(1, {3: Offsets(5, 0, 9)}), NOW)
         await parts.apply(block([Request()], watermark=NOON))
+        parts.alerts.take(alert())
         await http.get("/api/metrics/current")
+        await http.post("/api/rules", headers={"Authorization": "Bearer cg_wrong"})
         answer = await http.get("/metrics")
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
         samples = {
@@ -230,6 +233,11 @@ class TestMetrics:
         assert samples["chatgauge_lag_records", *where] == 4
         age = ("part", "api"), ("partition", "0"), ("worker", "rollup")
         assert samples["chatgauge_watermark_age_seconds", *age] == 30
+        firing = ("part", "api"), ("state", "firing")
+        assert samples["chatgauge_api_open_alerts", *firing] == 1
+        assert samples["chatgauge_api_wrong_keys_total", ("part", "api")] == 1
+        refused = ("part", "api"), ("topic", "chat.alerts")
+        assert samples["chatgauge_api_records_refused_total", *refused] == 0
         answered = ("method", "GET"), ("part", "api"), ("route", "/api/metrics/current"), ("status", "200")
         assert samples["chatgauge_api_requests_total", *answered] == 1
 

@@ -1,11 +1,6 @@
 """The API as a process, on a real Kafka and ClickHouse: what is written is answered, and it stops cleanly."""
 
-import asyncio
-import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaProducer
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.times import system_clock
@@ -25,38 +19,7 @@ from schemas.topics import CLOSED, USAGE, WINDOWS
 from streams.windows.block import BlockKey
 from streams.windows.panes import DAY, MINUTE, SECOND
 from tests.api.blocks import blocks_of, exact_quantile, some_requests
-
-_RUN = "from api.main import run; run()"
-_PATIENCE = 60.0
-
-
-def start(kafka: str, clickhouse: ClickHouseSettings, port: int, log: Path) -> subprocess.Popen[bytes]:
-    environment = os.environ | {
-        "CHATGAUGE_KAFKA_BOOTSTRAP": kafka,
-        "CHATGAUGE_API_PORT": str(port),
-        "CHATGAUGE_API_PARTS": "{}",
-        "CHATGAUGE_CLICKHOUSE_HOST": clickhouse.host,
-        "CHATGAUGE_CLICKHOUSE_PORT": str(clickhouse.port),
-        "CHATGAUGE_CLICKHOUSE_USER": clickhouse.user,
-        "CHATGAUGE_CLICKHOUSE_PASSWORD": clickhouse.password.get_secret_value(),
-        "CHATGAUGE_CLICKHOUSE_DATABASE": clickhouse.database,
-    }
-    with log.open("wb") as out:
-        return subprocess.Popen([sys.executable, "-c", _RUN], env=environment, stdout=out, stderr=out)
-
-
-def wait_for(what: Callable[[], Any], process: subprocess.Popen[bytes], log: Path) -> Any:
-    """The first true answer of `what`."""
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        try:
-            if answer := what():
-                return answer
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    raise AssertionError(f"waited in vain for {what}: {log.read_text()}")
+from tests.api.process import PATIENCE, publish, running, start, wait_for
 
 
 @pytest.fixture
@@ -69,37 +32,16 @@ def api(
     """GET of a running API process that has read what there is; SIGTERM must end it well."""
     create_topics(fresh_kafka)
     port, log = free_port(), tmp_path / "api.log"
-    process = start(fresh_kafka, tables, port, log)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
-            wait_for(lambda: _reads(client.get("/health/ready").json()), process, log)
-            yield client.get
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=15) == 0, log.read_text()
-        assert "Traceback" not in log.read_text()
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    with (
+        running(fresh_kafka, tables, port, log) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
+    ):
+        wait_for(lambda: _reads(client.get("/health/ready").json()), process, log)
+        yield client.get
 
 
 def _reads(ready: dict[str, Any]) -> bool:
     return all(check["ok"] for check in ready["checks"] if check["part"] in ("kafka", "clickhouse", "api"))
-
-
-def publish(kafka: str, records: list[tuple[str, int, bytes | None, bytes | None]]) -> None:
-    """Publishes (topic, partition, key, value)."""
-
-    async def send() -> None:
-        producer = AIOKafkaProducer(bootstrap_servers=kafka)
-        await producer.start()
-        try:
-            for topic, partition, key, value in records:
-                await producer.send(topic, value, key=key, partition=partition)
-        finally:
-            await producer.stop()
-
-    asyncio.run(send())
 
 
 def test_what_is_published_is_answered(fresh_kafka: str, api: Callable[[str], httpx.Response]) -> None:
@@ -132,7 +74,7 @@ def test_what_is_published_is_answered(fresh_kafka: str, api: Callable[[str], ht
         body: dict[str, Any] = answer.json()
         return body
 
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while current("window=10m")["groups"][0]["requests"] != len(live) or (
         sum(g["requests"] for g in current("window=1h&grouping=user")["groups"]) != len(live)
     ):
@@ -163,7 +105,7 @@ def test_what_is_published_is_answered(fresh_kafka: str, api: Callable[[str], ht
     assert exposition["chatgauge_api_window_records_total", "refused"] == 1
 
     ready = api("/health/ready")
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while ready.status_code == 200 and time.monotonic() < deadline:
         ready = api("/health/ready")
     # There are windows now, and no sink is running to write them.
@@ -190,7 +132,7 @@ def test_heartbeats_carry_the_watermark_of_idle_partitions(
         for partition in range(4)
     ]
     publish(fresh_kafka, [(CLOSED.name, 0, b"", beat) for beat in beats])
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while True:
         coverage = api("/api/metrics/current?window=10s").json()["coverage"]
         if coverage["watermark"] and coverage["watermark"].startswith(_iso(watermark)[:19]):
