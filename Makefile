@@ -116,11 +116,13 @@ var/lib/.node: tests/node/package-lock.json | system
 		npm ci --silent --prefix var/lib/node && touch $@; \
 	else echo "no npm: tests in Node will be skipped"; fi
 
-# The package is unpacked, not installed: nothing is started.
+# The package is unpacked, not installed, so that nothing is started; with what it takes to run it there.
 var/lib/.alertmanager: | system
 	@mkdir -p var/lib/alertmanager && cd var/lib/alertmanager && rm -f *.deb && \
 	if { apt-get download -qq prometheus-alertmanager || \
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq prometheus-alertmanager; }; \
 		} 2>/dev/null; then \
-		echo "unpacking Alertmanager" && dpkg -x *.deb . && rm *.deb && touch ../.alertmanager; \
+		echo "unpacking Alertmanager" && dpkg -x *.deb . && rm *.deb && mkdir -p tmp && \
+		ldd usr/bin/prometheus-alertmanager | grep -o '/[^ ]*' | xargs cp --parents -L -t . && \
+		touch ../.alertmanager; \
 	else echo "no Debian package of Alertmanager: its test will be skipped"; fi

@@ -109,7 +109,7 @@ def one_line(text: str) -> str:
 def message(notification: Notification) -> Message:
     """What a notification says."""
     event = orjson.loads(notification.body)
-    data = event.get("data")
+    data = event.get("data") if isinstance(event, dict) else event
     data = data if isinstance(data, dict) else {"data": data}
     if isinstance(data.get("alerts"), list):
         return _of_alerts(notification.type, data)
