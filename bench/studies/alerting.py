@@ -64,7 +64,7 @@ class Receiver:
         at = time.time()
         endpoint = scope["path"].strip("/")
         for alert in orjson.loads(body)["data"]["alerts"]:
-            self.receipts.setdefault((endpoint, alert["rule"]["id"]), []).append(at)
+            self.receipts.setdefault((endpoint, alert["rule_id"]), []).append(at)
         if endpoint == _SLOW:
             try:
                 async with asyncio.timeout(SLOW_S):

@@ -38,22 +38,26 @@ def wait_until(what: str, condition: Callable[[], bool], within_s: float = WITHI
 
 
 class Stack:
-    """Kafka, ClickHouse, both workers, the sinks and the API, under `chatgauge up --no-simulate`."""
+    """Kafka, ClickHouse, all workers, the sinks and the API, under `chatgauge up --no-simulate`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
         self.data = directory / "data"
-        ports = {name: str(free_port()) for name in ("KAFKA", "CLICKHOUSE", "API", "ROLLUP", "USAGE", "SINK")}
+        names = ("KAFKA", "CLICKHOUSE", "API", "ROLLUP", "USAGE", "ALERTS", "DELIVERIES", "SINK")
+        ports = {name: str(free_port()) for name in names}
         self.env: Mapping[str, str] = {
             "CHATGAUGE_KAFKA_BOOTSTRAP": f"127.0.0.1:{ports['KAFKA']}",
             "CHATGAUGE_CLICKHOUSE_PORT": ports["CLICKHOUSE"],
             "CHATGAUGE_API_PORT": ports["API"],
             "CHATGAUGE_WORKER_ROLLUP_METRICS_PORT": ports["ROLLUP"],
             "CHATGAUGE_WORKER_USAGE_METRICS_PORT": ports["USAGE"],
+            "CHATGAUGE_WORKER_ALERTS_METRICS_PORT": ports["ALERTS"],
+            "CHATGAUGE_WORKER_DELIVERIES_METRICS_PORT": ports["DELIVERIES"],
             "CHATGAUGE_SINK_METRICS_PORT": ports["SINK"],
             "CHATGAUGE_WINDOWS_TIMEZONE": "UTC",
             # So that what the streams have counted can be seen: tests rebuild when they want to.
             "CHATGAUGE_SINK_REBUILD_QUIET": "PT1H",
             "CHATGAUGE_SINK_REBUILD_DELAY": "PT1H",
+            **(settings or {}),
         }
         self.log = Log(self.env["CHATGAUGE_KAFKA_BOOTSTRAP"])
         self.api = httpx.Client(base_url=f"http://127.0.0.1:{ports['API']}", timeout=60, trust_env=False)

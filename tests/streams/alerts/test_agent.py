@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,10 @@ import pytest
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import RULES
-from streams.announce import heartbeat, shares
 from streams.definitions import Definition, Registrar
-from streams.windows.measures import SERVICE
-from streams.windows.panes import HOUR, MINUTE, SECOND, Pane
-from streams.windows.partition import PartitionWindows, Plan
+from streams.windows.panes import MINUTE
+from tests.streams.alerts.source import Source
 from tests.streams.broker import Broker, process, wait_until
-from tests.streams.windows.requests import frame, request
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -29,7 +26,6 @@ PARTITIONS = 2
 COMMAND = Path(sys.executable).with_name("chatgauge")
 ALERT = Codec(schema("Alert"))
 DECISION = Codec(schema("Decision"))
-PLAN = Plan(((SERVICE, Pane("1m", 26 * HOUR, MINUTE)),), lateness=0)
 
 Worker = Callable[[], Any]
 
@@ -59,37 +55,10 @@ def worker(broker: Broker, tmp_path: Path) -> Worker:
     return running
 
 
-class Source:
-    """What the rollup worker announces, of services by minute; the minutes are recent ones."""
-
-    def __init__(self, broker: Broker) -> None:
-        self.broker = broker
-        now = time.time_ns() // 1000
-        self.minute = now - now % MINUTE - 6 * MINUTE
-
-    def close(self, requests: Mapping[str, int]) -> int:
-        """Close a minute with so many requests of each service, in both source partitions; its end."""
-        start, self.minute = self.minute, self.minute + MINUTE
-        messages: dict[int, list[bytes]] = {partition: [] for partition in range(PARTITIONS)}
-        for source in range(PARTITIONS):
-            windows = PartitionWindows(source, PLAN, lambda key: None)
-            events = [
-                request(number, start + number, service=service)
-                for service, count in requests.items()
-                for number in range(count)
-            ]
-            events = [{**event, "_offset": place} for place, event in enumerate(events)]
-            if events:
-                windows.count(frame(events), len(events) - 1, start)
-            for closed in windows.advance(start + MINUTE).closed:
-                where = ("chat.windows", source, PARTITIONS, start + MINUTE, len(events))
-                for to, _, value in shares(closed, *where):
-                    messages[to].append(value)
-            _, value = heartbeat("chat.windows", source, PARTITIONS, start + MINUTE, len(events))
-            for to in messages:
-                messages[to].append(value)
-        self.broker.send("chat.closed", messages)
-        return start + MINUTE
+def minutes_ago(minutes: int) -> int:
+    """The start of a minute, so many ago."""
+    now = time.time_ns() // 1000
+    return now - now % MINUTE - minutes * MINUTE
 
 
 def define(broker: Broker, id_: str, revision: int = 1, **fields: Any) -> None:
@@ -130,7 +99,7 @@ def told(broker: Broker, rule: str) -> list[tuple[str, int, str, str]]:
 
 def test_an_alert_fires_and_resolves_once_across_a_kill(broker: Broker, worker: Worker) -> None:
     define(broker, "busy")
-    source = Source(broker)
+    source = Source(broker, PARTITIONS, minutes_ago(8))
     with worker() as first:
         source.close({"quiet": 1})
         source.close({"loud": 5, "quiet": 1})  # in each of two partitions
@@ -152,9 +121,8 @@ def test_an_alert_fires_and_resolves_once_across_a_kill(broker: Broker, worker: 
 
 
 def test_a_rule_takes_effect_without_a_restart(broker: Broker, worker: Worker) -> None:
-    source = Source(broker)
+    source = Source(broker, PARTITIONS, minutes_ago(3))
     with worker():
-        source.minute = max(source.minute, newest_minute(broker))
         source.close({"calm": 1})
         broker.wait_until_acknowledged("chatgauge-alerts", "chat.closed")
         define(broker, "any", threshold=1)
@@ -164,10 +132,3 @@ def test_a_rule_takes_effect_without_a_restart(broker: Broker, worker: Worker) -
         define(broker, "any", revision=2, threshold=1, enabled=False)
         wait_until("disabled, its alert resolves", lambda: len(told(broker, "any")) == 2)
     assert [line[3] for line in told(broker, "any")] == ["firing", "resolved"]
-
-
-def newest_minute(broker: Broker) -> int:
-    """The minute after the last one that was closed."""
-    codec = Codec(schema("ClosedPane"))
-    ends = [codec.decode(record.value or b"")["watermark"] for record in broker.records("chat.closed")]
-    return max((int(end.timestamp()) * SECOND for end in ends), default=0)
