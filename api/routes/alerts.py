@@ -18,15 +18,8 @@ from api.definitions.revision import etag
 from api.definitions.shelf import Shelf
 from api.description import body
 from api.errors import BadParameterError, ConflictError, NotFoundError, UnavailableError
-from api.models.alerts import (
-    Alert,
-    AlertDetail,
-    AlertHistory,
-    AlertNotification,
-    Decision,
-    OpenAlertList,
-    cause_of,
-)
+from api.models.alert_detail import AlertDetail, AlertNotification, Decision, cause_of
+from api.models.alerts import Alert, AlertHistory, OpenAlertList
 from api.models.deliveries import log_link
 from api.models.silences import ACKNOWLEDGEMENT_EXAMPLE, AcknowledgementRequest, SilenceAnswer
 from api.routes.access import admin

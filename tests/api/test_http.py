@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from api.health.progress import FOLLOWERS, LIVE_STATE, Offsets, Sighting
 from api.live.live import Record
 from api.models import (
+    alert_detail,
     alerts,
     backtest,
     current,
@@ -301,7 +302,7 @@ class TestDescription:
             alerts.Alert,
             alerts.OpenAlertList,
             alerts.AlertHistory,
-            alerts.AlertDetail,
+            alert_detail.AlertDetail,
             backtest.Backtest,
             rules.RuleAnswer,
             rules.RuleList,
