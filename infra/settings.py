@@ -207,6 +207,22 @@ class AlertSettings(BaseSettings):
     """How long ago a pane may have ended to change an alert still."""
 
 
+class NotificationSettings(BaseSettings):
+    """How alerts are put together for those who are told of them."""
+
+    model_config = _config("NOTIFICATIONS_")
+
+    group_wait: timedelta = Field(timedelta(milliseconds=300), ge=timedelta(0))
+    """How long alerts of a group gather before the first is told."""
+    group_interval: timedelta = Field(timedelta(minutes=1), ge=timedelta(0))
+    """How often a group is told of at most, after that."""
+    group_by: list[str] = Field(["rule"], max_length=10)
+    """What the alerts of a group have in common: `rule`, `severity`, the name of a label, a key such as
+    `model`. An empty list puts all alerts of an endpoint together."""
+    public_url: str = Field("http://127.0.0.1:8000", pattern=r"^https?://\S+[^\s/]$")
+    """Where people reach the API: what links in notifications begin with."""
+
+
 class DeliverySettings(BaseSettings):
     """How notifications are delivered to endpoints."""
 
