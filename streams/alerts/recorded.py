@@ -18,7 +18,7 @@ from streams.alerts.judged import Question
 from streams.alerts.past import read
 from streams.windows.block import row_schema
 from streams.windows.measures import Grouping
-from streams.windows.panes import DAY, MINUTE, SECOND, Micros
+from streams.windows.panes import DAY, HOUR, MINUTE, SECOND, Micros
 
 _MOST_ROWS: Final = 50_000
 """Read at once, as far as panes are not larger: with sketches some 50 MB."""
@@ -35,6 +35,18 @@ class RecordedPane:
 
     start: Micros
     rows: pa.Table
+
+
+@dataclass(frozen=True)
+class RecordedSamples:
+    """All samples of a state that occurred from `start` to `end` (excluded), in their order.
+
+    `rows` has the columns that `sampling.Sampling.take` wants, but for the offsets.
+    """
+
+    start: Micros
+    end: Micros
+    rows: pl.DataFrame
 
 
 class RecordedHistory:
@@ -68,6 +80,24 @@ class RecordedHistory:
             for first, last in _runs(self._sizes(grouping, pane, begin, until)):
                 table = self._read(grouping, pane, first, last + SECOND, latencies)
                 yield from _cut(table, grouping, latencies)
+
+    def samples(self, name: str, start: Micros, end: Micros) -> Iterator[RecordedSamples]:
+        """The samples of a state from `start` to `end` (excluded), hour by hour."""
+        for begin in range(start, end, HOUR):
+            until = min(begin + HOUR, end)
+            table = self._client.query_arrow(
+                "SELECT service, instance, name, value, occurred_at FROM samples FINAL "
+                "WHERE name = {name:String} AND has({origins:Array(UInt8)}, toUInt8(imported)) "
+                "AND occurred_at >= fromUnixTimestamp64Micro({start:Int64}, 'UTC') "
+                "AND occurred_at < fromUnixTimestamp64Micro({end:Int64}, 'UTC') "
+                "ORDER BY occurred_at, event_id",
+                parameters={"name": name, "origins": self._origins, "start": begin, "end": until},
+                settings=_READING,
+                use_strings=True,
+            )
+            texts = pl.col("service", "instance", "name").cast(pl.String)
+            rows = pl.DataFrame(table).with_columns(texts, imported=pl.lit(value=False))
+            yield RecordedSamples(begin, until, rows)
 
     def bounds(
         self, grouping: Grouping, pane: str, start: Micros, end: Micros

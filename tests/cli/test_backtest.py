@@ -188,7 +188,6 @@ def test_without_tables_or_without_clickhouse_it_says_what_to_do(
         ("wrong.yaml", "wrong.yaml:3:15: failing: window: '2 moons'"),
         ("two.yaml", "has 2 rules (failing, other): say which, as in"),
         ("two.yaml#third", "there is no rule 'third'"),
-        ("sampled.yaml", "sampled states"),
     ],
 )
 def test_a_rule_that_is_not_there_or_wrong_is_told_with_its_place(
@@ -203,9 +202,6 @@ def test_a_rule_that_is_not_there_or_wrong_is_told_with_its_place(
     head = RULE.splitlines()
     Path("wrong.yaml").write_text("rules:\n  - id: failing\n    window: 2 moons\n" + "\n".join(head[2:7]))
     Path("two.yaml").write_text(RULE + RULE.partition("rules:\n")[2].replace("failing", "other"))
-    Path("sampled.yaml").write_text(RULE.replace("errors", "sample:depth").replace("50 %", "5").replace(
-        "    grouping: service\n", ""
-    ))  # fmt: skip
 
     done = backtest(rule, "--from", START, "--to", END)
 

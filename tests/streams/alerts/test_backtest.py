@@ -10,12 +10,12 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from streams.alerts.backtest import Backtested, BacktestError, backtest
+from streams.alerts.backtest import Backtested, backtest
 from streams.alerts.evaluation import kind_of
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Question, RuleVersion
 from streams.alerts.lifecycle import Record
-from streams.alerts.recorded import RecordedPane
+from streams.alerts.recorded import RecordedPane, RecordedSamples
 from streams.alerts.rule import Rule, parse_rule
 from streams.alerts.shares import ClosedShare
 from streams.deliveries.endpoint import Endpoint, parse_endpoint
@@ -332,12 +332,44 @@ def test_memory_is_that_of_a_window_however_long_the_history() -> None:
     assert max(held[200:]) < 1.3 * max(held[60:120])
 
 
-def test_sampled_states_are_refused_and_disabled_rules_are_not() -> None:
-    sampled = rule(metric="sample:queue_depth", threshold=5)
-    with pytest.raises(BacktestError, match="sampled states"):
-        backtest(sampled, Remembered({}), START, START + HOUR)
+def test_a_rule_that_is_disabled_is_judged_all_the_same() -> None:
     off = rule(metric="errors", aggregation="ratio", grouping="service", threshold="50 %", enabled=False)
     assert len(alerts(run(off, Remembered(bursts((5, 30), minutes=60)), START, START + HOUR))) == 2
+
+
+def test_sampled_states_are_judged_at_every_sample() -> None:
+    """An instance's queue grows for a while; another one falls silent."""
+    rows = [
+        ("chat", "a", "depth", 9.0 if 10 <= minute < 20 else 2.0, START + minute * MINUTE + 5 * SECOND, False)
+        for minute in range(60)
+    ] + [("chat", "b", "depth", 1.0, START + minute * MINUTE + SECOND, False) for minute in range(30)]
+    frame = pl.DataFrame(
+        sorted(rows, key=lambda row: row[4]),
+        schema=["service", "instance", "name", "value", "occurred_at", "imported"],
+        orient="row",
+    ).with_columns(pl.col("occurred_at").cast(pl.Datetime("us", "UTC")))
+
+    class Sampled(Remembered):
+        def samples(self, name: str, start: int, end: int) -> Iterator[RecordedSamples]:
+            assert name == "depth"
+            times = frame["occurred_at"].dt.epoch("us")
+            for begin in range(start, end, 25 * MINUTE):
+                until = min(begin + 25 * MINUTE, end)
+                yield RecordedSamples(begin, until, frame.filter((times >= begin) & (times < until)))
+
+    deep = rule(metric="sample:depth", aggregation="last", window="1m", threshold=5)
+    steps = run(deep, Sampled({}), START, START + HOUR, endpoints={"pager": ENDPOINT})
+    assert [(alert["state"], alert["group"], alert["changed_at"]) for alert in alerts(steps)] == [
+        ("firing", ["service=chat", "instance=a"], START + 10 * MINUTE + 5 * SECOND),
+        ("resolved", ["service=chat", "instance=a"], START + 20 * MINUTE + 5 * SECOND),
+    ]
+    assert [kind for _, kind, _ in notified(steps)] == ["alert.firing", "alert.resolved"]
+    assert steps[-1].through == START + HOUR
+
+    silent = rule(kind="absence", metric="sample:depth", window="5m")
+    (gone,) = alerts(run(silent, Sampled({}), START, START + HOUR))
+    assert (gone["group"], gone["state"]) == (["service=chat", "instance=b"], "firing")
+    assert gone["changed_at"] == START + 29 * MINUTE + SECOND + 5 * MINUTE
 
 
 def test_of_times_within_a_pane_the_whole_panes_are_judged() -> None:

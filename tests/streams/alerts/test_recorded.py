@@ -128,6 +128,24 @@ def test_panes_of_a_second_are_read_too(tables: Client) -> None:
     same(pane, TOTAL, [rows("total", 0, 3)])
 
 
+def test_samples_are_read_hour_by_hour_in_the_order_in_which_they_occurred(tables: Client) -> None:
+    tables.command(
+        "INSERT INTO samples (occurred_at, event_id, service, instance, name, value, imported) "
+        f"SELECT fromUnixTimestamp64Micro({NOON} + 1000000 * (59 - number) * 60), toString(number), 'chat', "
+        "'a', if(number % 2, 'depth', 'other'), number, number > 40 FROM numbers(60)"
+    )
+    spans = list(RecordedHistory(tables, UTC_ZONE).samples("depth", NOON, NOON + 90 * MINUTE))
+    everything = list(RecordedHistory(tables, UTC_ZONE, "all").samples("depth", NOON, NOON + HOUR))
+    assert [(span.start, span.end) for span in spans] == [
+        (NOON, NOON + HOUR),
+        (NOON + HOUR, NOON + 90 * MINUTE),
+    ]
+    assert spans[0].rows["value"].to_list() == [float(n) for n in range(39, 0, -2)]
+    assert spans[0].rows["occurred_at"].is_sorted()
+    assert spans[0].rows.schema["occurred_at"] == pl.Datetime("us", "UTC")
+    assert (spans[1].rows.height, everything[0].rows.height) == (0, 30)
+
+
 def test_where_there_is_nothing_there_are_no_panes(tables: Client) -> None:
     history = RecordedHistory(tables, UTC_ZONE)
     assert list(history.panes(TOTAL, "1m", NOON - HOUR, NOON, LATENCIES)) == []
