@@ -32,7 +32,7 @@ from cli.rebuild import parsed_time
 from cli.sending import fail, plain
 from infra.settings import ClickHouseSettings, WindowSettings
 from sinks.clickhouse import connect, is_transient, said
-from streams.alerts.backtest import Backtested
+from streams.alerts.backtest import Backtested, BacktestError
 from streams.alerts.backtest import backtest as run_backtest
 from streams.alerts.evaluation import kind_of
 from streams.alerts.recorded import RecordedHistory
@@ -99,6 +99,8 @@ def backtest(
                 found.notifications += step.notifications
                 found.decisions = dict(Counter(found.decisions) + Counter(step.decisions))
                 found.through = step.through
+    except BacktestError as error:
+        fail(error)
     except (ClickHouseError, OSError) as error:
         fail(_explained(error, settings))
     interrupted = stop.is_set()

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from streams.alerts.bounds import PANES
+from streams.alerts.errors import AlertError
 from streams.alerts.feeding import History, Panes, Samples, Step
 from streams.alerts.lifecycle import Record
 from streams.alerts.limits import Limits
@@ -24,6 +26,10 @@ _TOLD_EVERY: Final = 60
 """Steps without an alert after which it is told how far the backtest has come."""
 _MOMENT: Final[Micros] = SECOND // 10
 """How often the notifier looks what is due."""
+
+
+class BacktestError(AlertError):
+    """The rule can't be held against this span of history; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,11 @@ def backtest(
 
     Give up the iterator, and it ends. Memory is what judge and notifier keep. A budget begins with the
     period that `start` lies in, so that what was used before counts; what was told of it before `start` is
-    not told. Raises whatever `history` raises.
+    not told. Raises BacktestError at once when the span holds no whole pane, and whatever `history` raises.
     """
+    length = PANES[rule.pane]
+    if end // length <= start // length:
+        raise BacktestError(f"no pane of {rule.pane} ends in this span: nothing would have been judged")
     if not rule.enabled:
         rule = rule.model_copy(update={"enabled": True})
     terms, limits = terms or Terms(), limits or Limits()

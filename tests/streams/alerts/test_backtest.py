@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from streams.alerts.backtest import Backtested, backtest
+from streams.alerts.backtest import Backtested, BacktestError, backtest
 from streams.alerts.evaluation import kind_of
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Question, RuleVersion
@@ -377,3 +377,5 @@ def test_of_times_within_a_pane_the_whole_panes_are_judged() -> None:
     history = Remembered(bursts((5, 30), minutes=60))
     steps = run(failing, history, START + 1, START + HOUR - 1)
     assert steps[-1].through == START + 59 * MINUTE
+    with pytest.raises(BacktestError, match="no pane of 1m ends"):
+        backtest(failing, history, START + 1, START + MINUTE - 1)
