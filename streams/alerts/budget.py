@@ -272,7 +272,7 @@ def _tell_steps(state: RuleState, rule: BudgetRule, window: Window, at: Judging)
         _resolve(state, rule, under, window, "less than the lowest step is used", at.now)
         groups = state.frames["groups"]
         told = groups["told"].to_numpy()
-    crossing = np.flatnonzero(reached > told)
+    crossing = np.flatnonzero(reached > told)[: at.limits.most_groups]
     if not crossing.size:
         return
     started = groups["started_at"].to_numpy().copy()

@@ -38,13 +38,17 @@ def judge(
 ) -> None:
     """Hold a rule with a threshold against a window; its last pane is the one that is judged."""
     evaluated = evaluate(rule, window, reference)
-    if len(evaluated) or not rule.keys or state.open or state.seen:
+    asked = bool(len(evaluated) or not rule.keys or state.open or state.seen)
+    _see(state, rule, evaluated, window.end, at.limits)
+    verdicts = dict(_verdicts(state, rule, evaluated, window, at.limits))
+    excess = _keep_within(verdicts, state, at.limits)
+    if asked:
         what, reason = _verdict_in_words(evaluated, window)
+        if excess:
+            reason += f"; {excess} of them make no alert, as a rule has at most {at.limits.most_groups}"
         value = number(evaluated.values[0]) if len(evaluated) == 1 else None
         counted = len(evaluated), int(evaluated.violates.sum())
         say(state, rule, window, what, reason, counted, at, value=value)
-    _see(state, rule, evaluated, window.end, at.limits)
-    verdicts = dict(_verdicts(state, rule, evaluated, window, at.limits))
     _pass(
         state,
         rule,
@@ -249,6 +253,17 @@ def _verdicts(
             yield group, Verdict.HOLDS if given_up else without_data
         elif evaluated.holds[row]:
             yield group, Verdict.HOLDS
+
+
+def _keep_within(verdicts: dict[Group, Verdict], state: RuleState, limits: Limits) -> int:
+    """Leave out groups that would make more alerts than are kept, in their order; how many these are."""
+    room = max(limits.most_groups - len(state.open), 0)
+    new = [group for group, each in verdicts.items() if each is Verdict.VIOLATES and group not in state.open]
+    excess = sorted(new)[room:] if len(new) > room else []
+    for group in excess:
+        del verdicts[group]
+    state.forgotten += len(excess)
+    return len(excess)
 
 
 def _see(state: RuleState, rule: ComparingRule, evaluated: Evaluated, end: Micros, limits: Limits) -> None:

@@ -18,7 +18,8 @@ class Limits:
     forget_after: Micros = DAY
     """How long after its last data a group is missed; then its alert resolves, and it is forgotten."""
     most_groups: int = 10_000
-    """Most groups of which a rule remembers, per partition, that they had data."""
+    """Most groups of a rule and a partition that have an alert, or of which it is remembered that they had
+    data; and most whose steps of a budget are told with one pane: the others' are told with the next."""
     most_spenders: int = 500_000
     """Most groups that a budget counts per partition."""
 

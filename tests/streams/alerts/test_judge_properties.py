@@ -3,8 +3,9 @@
 What was told is compared with what the log comes to when it is worked out by hand (`judged_by_hand`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -68,39 +69,44 @@ GROUPS = st.dictionaries(st.sampled_from(["a", "b"]), FIGURES, max_size=2)
 @st.composite
 def logs(draw: st.DrawFn) -> Topic:
     """What one to three source partitions say, each in its own time, of a dozen minutes."""
-    topic = Topic(partitions=draw(st.integers(1, 3)))
-    reached = dict.fromkeys(range(topic.partitions), 0)
-    offsets = dict.fromkeys(range(topic.partitions), 0)
-    revisions: dict[tuple[int, int], int] = {}
-    for _ in range(draw(st.integers(1, 30))):
-        source = draw(st.integers(0, topic.partitions - 1))
-        step = draw(st.sampled_from(["close", "close", "close", "close", "late", "again", "back"]))
-        behind = draw(st.integers(0, 3))
-        minute = reached[source] + 1 if step == "close" else max(reached[source] - behind, 0)
-        end = BEGIN + minute * MINUTE
-        if step == "close":
-            reached[source] = minute
-        if step in ("close", "late") and minute > 0:
-            offsets[source] += 1
-            revisions[source, minute] = revisions.get((source, minute), -1) + 1
-        if step != "back" and minute > 0:
-            of = draw(GROUPS)
-            if step == "again":
-                of = {}
-            more = {
-                "partition": source,
-                "offset": offsets[source],
-                "revision": revisions.get((source, minute), 0),
-            }
-            if of:
-                total = {name: sum(each[name] for each in of.values()) for name in next(iter(of.values()))}
-                topic.share(end, {(): total}, **more)
-                topic.share(end, of, grouping="service", **more)
-                topic.share(end, of, grouping="user", **more)
-        watermark = end if step == "back" else BEGIN + reached[source] * MINUTE
-        for table in ("chat.windows", "chat.usage"):
-            topic.heartbeat(watermark + draw(st.sampled_from([0, 5_000_000])), source, table)
+    said = [draw(reports(source)) for source in range(draw(st.integers(1, 3)))]
+    topic, chance = Topic(partitions=len(said)), draw(st.randoms(use_true_random=False))
+    source = 0
+    while any(said):
+        if not said[source] or chance.random() < 0.15:
+            source = chance.choice([source for source, left in enumerate(said) if left])
+        said[source].pop(0)(topic)
     return topic
+
+
+@st.composite
+def reports(draw: st.DrawFn, source: int) -> list[Callable[[Topic], None]]:
+    """The records of one source partition: minutes that close, come late, come again; watermarks."""
+    said: list[Callable[[Topic], None]] = []
+    reached = offset = 0
+    revisions: dict[int, int] = {}
+    for step in draw(
+        st.lists(st.sampled_from(["close", "close", "close", "late", "again", "back"]), max_size=14)
+    ):
+        minute = reached + 1 if step == "close" else max(reached - draw(st.integers(0, 3)), 0)
+        reached = max(reached, minute)
+        end = BEGIN + minute * MINUTE
+        if step in ("close", "late"):
+            offset += 1
+            revisions[minute] = revisions.get(minute, -1) + 1
+        of = {} if step in ("again", "back") or not minute else draw(GROUPS)
+        if step == "again" and said:
+            said += said[-5:]
+        if of:
+            total = {name: sum(each[name] for each in of.values()) for name in next(iter(of.values()))}
+            for grouping, rows in (("total", {(): total}), ("service", of), ("user", of)):
+                more = {"partition": source, "offset": offset, "revision": revisions[minute]}
+                said.append(partial(Topic.share, end=end, groups=rows, grouping=grouping, **more))
+        watermark = end if step == "back" else BEGIN + reached * MINUTE
+        watermark += draw(st.sampled_from([0, 5_000_000]))
+        for table in ("chat.windows", "chat.usage"):
+            said.append(partial(Topic.heartbeat, watermark=watermark, partition=source, table=table))
+    return said
 
 
 class Worker:
@@ -166,7 +172,7 @@ def transitions(sent: Sequence[Mapping[str, Any]]) -> set[judged_by_hand.Transit
     }
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(logs(), st.data())
 def test_every_transition_is_told_once_under_one_id_however_the_log_is_read(
     topic: Topic, data: st.DataObject
