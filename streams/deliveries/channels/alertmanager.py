@@ -14,7 +14,7 @@ import orjson
 
 from streams.deliveries.channel import Response
 from streams.deliveries.channels.message import Alert, Message, message
-from streams.deliveries.channels.posting import Posting, post, without_query
+from streams.deliveries.channels.posting import Posting, post
 from streams.deliveries.client import DeliveryClient
 from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.errors import SecretError
@@ -109,7 +109,6 @@ class AlertmanagerChannel:
                 "Content-Type": "application/json",
                 **({"Authorization": credential} if credential else {}),
             },
-            without_query(url),
             (credential,) if credential else (),
         )
         return await post(self._client, posting, endpoint.timeout, now)

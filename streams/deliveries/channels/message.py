@@ -195,19 +195,15 @@ def _of_alerts(type_: str, data: Mapping[str, Any]) -> Message:
 
 
 def _of_event(type_: str, data: Mapping[str, Any]) -> Message:
-    name = one_line(str(data.get("name") or data.get("endpoint_id") or ""))
+    name = one_line(str(data.get("endpoint_name") or data.get("name") or data.get("endpoint_id") or ""))
     severity, text = "info", ""
-    if type_ == "endpoint.failing":
-        disabled = bool(data.get("disabled"))
-        severity = "critical" if disabled else "error"
-        title = f"The endpoint {name} " + ("is disabled" if disabled else "keeps failing")
-        text = (
-            "Its notifications are parked until it is enabled."
-            if disabled
-            else (
-                f"It will be disabled at {moment(str(data.get('disabled_at')))} unless a delivery succeeds."
-            )
-        )
+    if type_ == "endpoint.failing" and data.get("disabled"):
+        severity, title = "critical", f"The endpoint {name} is disabled"
+        text = "Its notifications are parked until somebody enables it."
+    elif type_ == "endpoint.failing":
+        severity, title = "error", f"The endpoint {name} keeps failing"
+        until = moment(one_line(str(data.get("to_be_disabled_at"))))
+        text = f"It will be disabled at {until} unless a delivery succeeds."
     elif type_ == "endpoint.test":
         title = f"A test for the endpoint {name}"
         text = "Somebody wants to see whether notifications arrive. They do."
@@ -215,14 +211,14 @@ def _of_event(type_: str, data: Mapping[str, Any]) -> Message:
         severity = "error"
         title = f"A request failed: {one_line(str(data.get('error_type') or 'unknown error'))}"
     elif type_ == "window.closed":
-        title = f"Window of {data.get('pane')} closed: {one_line(str(data.get('grouping')))}"
+        title = f"A window of {data.get('pane')} closed: {data.get('grouping')}"
     elif type_ == "span.ended":
-        title = f"A span ended: {one_line(str(data.get('kind')))} {name}".rstrip()
+        title = f"A span ended: {data.get('kind')} {name}"
     else:
-        title = one_line(type_)
+        title = type_
     return Message(
         type_,
-        title,
+        one_line(title),
         text,
         severity,
         False,

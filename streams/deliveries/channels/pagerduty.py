@@ -14,7 +14,7 @@ import orjson
 
 from streams.deliveries.channel import Response
 from streams.deliveries.channels.message import Alert, Message, message, shortened
-from streams.deliveries.channels.posting import JSON, Posting, post, without_query
+from streams.deliveries.channels.posting import JSON, Posting, post
 from streams.deliveries.client import Answer, DeliveryClient
 from streams.deliveries.endpoint import PAGERDUTY_URL, Endpoint
 from streams.deliveries.errors import SecretError
@@ -142,7 +142,7 @@ class PagerDutyChannel:
                 if halted:
                     return
                 body = orjson.dumps(pending[at]).decode()
-                posting = Posting(url, body, JSON, without_query(url), (key,))
+                posting = Posting(url, body, JSON, (key,))
                 left = deadline - loop.time()
                 answer = await post(self._client, posting, max(left, 0.01), now, _judged)
                 if answer.verdict is Verdict.DELIVERED:

@@ -15,8 +15,10 @@ _REQUEST_BYTES = 8 * 1024
 _RESPONSE_BYTES = 2 * 1024
 _HIDDEN = "***"
 _SHORTEST_SECRET = 6
+_SHORTEST_PATH = 16
 JSON = {"Content-Type": "application/json; charset=utf-8"}
-_SECRET_HEADERS = frozenset({"authorization", "webhook-signature"})
+# Values of other headers are an endpoint's own, and shown to its administrators only.
+_SHOWN_HEADERS = frozenset({"content-type", "webhook-id", "webhook-timestamp"})
 
 Judge = Callable[[Answer], Verdict]
 
@@ -28,28 +30,23 @@ class Posting:
     url: str
     body: str
     headers: Mapping[str, str]
-    shown_url: str
     hidden: tuple[str, ...] = ()
-    """Secrets that the log must not show, wherever they turn up."""
+    """Secrets that the log must not show, wherever they turn up; the URL's path and query are, anyway."""
     note: str | None = None
     """Something that the log should say about it."""
-
-    @classmethod
-    def to_secret(cls, url: str, body: str, note: str | None = None) -> "Posting":
-        """JSON to a URL that is a secret itself, as those of chats are."""
-        return cls(url, body, JSON, without_path(url), (url, _path(url)), note)
 
     def shown(self) -> str:
         """What was sent, without secrets, cut to 8 KiB."""
         lines = [f"({self.note})"] if self.note else []
-        lines.append(f"POST {self.shown_url}")
+        lines.append(f"POST {without_path(self.url)}")
         for name, value in self.headers.items():
-            lines.append(f"{name}: {_HIDDEN if name.lower() in _SECRET_HEADERS else value}")
+            lines.append(f"{name}: {value if name.lower() in _SHOWN_HEADERS else _HIDDEN}")
         return self.masked("\n".join([*lines, "", self.body]), _REQUEST_BYTES)
 
     def masked(self, text: str, most: int = _RESPONSE_BYTES) -> str:
         """The text without this request's secrets, in at most so many bytes."""
-        for secret in self.hidden:
+        path = _path(self.url)
+        for secret in (self.url, *self.hidden, *([path] if len(path) >= _SHORTEST_PATH else [])):
             if len(secret) >= _SHORTEST_SECRET:
                 text = text.replace(secret, _HIDDEN)
         return cut(text, most)
@@ -61,14 +58,8 @@ def cut(text: str, most: int) -> str:
     return encoded[:most].decode("utf-8", "ignore") if len(encoded) > most else text
 
 
-def without_query(url: str) -> str:
-    """A URL whose query is left out: it may hold a token."""
-    parts = urlsplit(url)
-    return parts._replace(query=_HIDDEN if parts.query else "", fragment="").geturl()
-
-
 def without_path(url: str) -> str:
-    """A URL of which only the host is told."""
+    """A URL of which only the host is told: those of chats are secrets, and others hold tokens."""
     parts = urlsplit(url)
     return parts._replace(path=f"/{_HIDDEN}", query="", fragment="").geturl()
 

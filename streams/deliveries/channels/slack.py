@@ -11,7 +11,7 @@ import orjson
 
 from streams.deliveries.channel import Response
 from streams.deliveries.channels.message import Alert, Message, message, shortened
-from streams.deliveries.channels.posting import Posting, post
+from streams.deliveries.channels.posting import JSON, Posting, post
 from streams.deliveries.channels.templating import Made, made
 from streams.deliveries.client import DeliveryClient
 from streams.deliveries.endpoint import Endpoint
@@ -104,13 +104,13 @@ class SlackChannel:
         own = await made(self._renderer, endpoint, notification, endpoint.template)
         body = _own(own, endpoint) or orjson.dumps(payload(said)).decode()
         response = await post(
-            self._client, Posting.to_secret(endpoint.url, body, own.note), endpoint.timeout / 2, now
+            self._client, Posting(endpoint.url, body, JSON, note=own.note), endpoint.timeout / 2, now
         )
         if response.verdict is Verdict.FAILED and response.status in _PLAIN_AFTER:
             body = orjson.dumps(plain(said)).decode()
             note = f"plain text, as the message was refused: {response.response}"
             response = await post(
-                self._client, Posting.to_secret(endpoint.url, body, note), endpoint.timeout / 2, now
+                self._client, Posting(endpoint.url, body, JSON, note=note), endpoint.timeout / 2, now
             )
         return response
 

@@ -10,7 +10,7 @@ import orjson
 
 from streams.deliveries.channel import Response
 from streams.deliveries.channels.message import Alert, Message, message, shortened
-from streams.deliveries.channels.posting import Posting, by_status, post
+from streams.deliveries.channels.posting import JSON, Posting, by_status, post
 from streams.deliveries.channels.templating import made
 from streams.deliveries.client import Answer, DeliveryClient
 from streams.deliveries.endpoint import Endpoint
@@ -113,7 +113,7 @@ class TeamsChannel:
         said = message(notification)
         own = await made(self._renderer, endpoint, notification, endpoint.template)
         body = orjson.dumps(payload(said)).decode() if own.text is None else _own(own.text, said)
-        posting = Posting.to_secret(endpoint.url, body, own.note)
+        posting = Posting(endpoint.url, body, JSON, note=own.note)
         return await post(self._client, posting, endpoint.timeout, now, _judged)
 
     async def close(self) -> None:

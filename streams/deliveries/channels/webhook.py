@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from streams.deliveries.channel import Response
-from streams.deliveries.channels.posting import Posting, post, without_query
+from streams.deliveries.channels.posting import Posting, post
 from streams.deliveries.channels.templating import Made, fault_of_json, made
 from streams.deliveries.client import DeliveryClient
 from streams.deliveries.endpoint import Endpoint
@@ -47,7 +47,6 @@ class WebhookChannel:
                 **({"Authorization": credential} if credential else {}),
                 **signature_headers(notification.notification_id, body, signing, now),
             },
-            without_query(endpoint.url),
             (credential,) if credential else (),
             own.note,
         )

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from streams.deliveries.endpoint import Endpoint, parse_endpoint
+from streams.deliveries.health import Health
+from streams.deliveries.notice import notices
 from streams.deliveries.notification import Notification
 from streams.deliveries.secrets import Vault, new_key, open_vault
-from streams.notifications.body import alert_item, alerts_data, body, failing_data, test_data
+from streams.deliveries.vigil import Notice
+from streams.notifications.body import alert_item, alerts_data, body, test_data
 from streams.notifications.transition import Transition
+from streams.windows.panes import DAY
 
 NOW = 1_700_000_000.5
 STARTED = 1_699_999_800_000_000
@@ -82,20 +86,12 @@ def of_test() -> Notification:
 
 def of_failing(*, disabled: bool = False) -> Notification:
     """A notification that another endpoint keeps failing."""
-    data = failing_data(
-        "other",
-        "The other",
-        "webhook",
-        failing_since=STARTED,
-        disabled_at=STARTED + 432_000_000_000,
-        share=0.7,
-        disabled=disabled,
-        last_error="it answered 500",
-        public_url=URL,
-    )
-    return Notification(
-        "nt_failing", "ep", "endpoint.failing", STARTED, body("endpoint.failing", STARTED, data)
-    )
+    health = Health(STARTED, STARTED, 7, error="it answered 500")
+    notice = Notice("other", health, 0.7, "it failed for five days" if disabled else None)
+    failing = endpoint("slack", "https://hooks.example.org/", id="other", name="The other")
+    told = endpoint("slack", "https://hooks.example.org/")
+    (notification,) = notices(notice, failing, [failing, told], 5 * DAY, STARTED)
+    return notification
 
 
 VAULT: Vault = open_vault(new_key(), Path("/nowhere"))
@@ -113,4 +109,4 @@ def secret(value: str, *, expires_at: float | None = None, created_at: float = N
 
 def endpoint(channel: str, url: str | None = None, **fields: Any) -> Endpoint:
     """An endpoint of this channel."""
-    return parse_endpoint({"id": "ep", "channel": channel, "url": url, "timeout": 5, **fields})
+    return parse_endpoint({"id": "ep", "channel": channel, "url": url, "timeout": 5} | fields)

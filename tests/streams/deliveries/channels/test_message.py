@@ -61,7 +61,7 @@ def test_what_is_no_alert_is_told_too() -> None:
     assert failing.title == "The endpoint The other keeps failing"
     assert "2023-11-19 22:10:00 UTC" in failing.text
     assert (failing.severity, disabled.severity, test.severity) == ("error", "critical", "info")
-    assert dict(failing.facts)["last_error"] == "it answered 500"
+    assert dict(failing.facts)["error"] == "it answered 500"
     assert disabled.title.endswith("is disabled")
     assert test.title == "A test for the endpoint The endpoint"
 
