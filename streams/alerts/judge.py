@@ -88,6 +88,8 @@ class Judge:
         for entry in entries.values():
             state = unpack_rule(entry)
             self._states[state.rule_id] = state
+            if state.ended:
+                self._leaving.append(state.rule_id)
 
     def outbox(self) -> Judged:
         """What the restored state had still to send; it may have been sent already."""
