@@ -82,33 +82,6 @@ def alerts_data(
     return {"group": dict(group), "part": part, "parts": parts, "total": total, "alerts": list(alerts)}
 
 
-def failing_data(
-    endpoint_id: str,
-    name: str,
-    channel: str,
-    *,
-    failing_since: Micros,
-    disabled_at: Micros,
-    share: float,
-    disabled: bool,
-    last_error: str | None,
-    public_url: str,
-) -> dict[str, Any]:
-    """`data` of endpoint.failing: another endpoint has failed without a break for a `share` of the time
-    after which it is, or was, disabled."""
-    return {
-        "endpoint_id": endpoint_id,
-        "name": name,
-        "channel": channel,
-        "failing_since": instant(failing_since),
-        "disabled_at": instant(disabled_at),
-        "share": share,
-        "disabled": disabled,
-        "last_error": last_error,
-        "links": {"endpoint": f"{public_url}/api/endpoints/{quote(endpoint_id)}"},
-    }
-
-
 def test_data(endpoint_id: str, name: str, requested_by: str, public_url: str) -> dict[str, Any]:
     """`data` of endpoint.test: somebody wants to see whether notifications arrive."""
     return {

@@ -204,7 +204,7 @@ def told(world: World) -> dict[tuple[str, str], set[str]]:
     return dict(found)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rounds())
 def test_every_transition_is_decided_and_told_once(rounds: list[Round]) -> None:
     world = World()
@@ -230,7 +230,7 @@ def test_every_transition_is_decided_and_told_once(rounds: list[Round]) -> None:
     assert heard == {transition for transition, _ in decisions}, "a transition without a decision"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(rounds(endpoints_change=False))
 def test_what_still_fires_is_told_once_nothing_holds_it_back(rounds: list[Round]) -> None:
     world = World()
@@ -243,7 +243,7 @@ def test_what_still_fires_is_told_once_nothing_holds_it_back(rounds: list[Round]
         assert firing <= {transition for transition, endpoint in told(world) if endpoint == endpoint_id}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(rounds(endpoints_change=False))
 def test_whoever_is_told_that_it_fires_is_told_that_it_is_over(rounds: list[Round]) -> None:
     world = World()
@@ -256,7 +256,7 @@ def test_whoever_is_told_that_it_fires_is_told_that_it_is_over(rounds: list[Roun
         assert f"{alert_id}/{resolved[alert_id]['transition']}" in notified
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(rounds(endpoints_change=False))
 def test_killing_the_worker_changes_nothing_but_when(rounds: list[Round]) -> None:
     """With what is set up unchanged, the same transitions are told to the same endpoints."""

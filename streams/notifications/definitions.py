@@ -1,0 +1,112 @@
+"""What people have set up, read from its topics, as the notifier and the subscriptions obey it."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final, Generic, TypeVar
+
+from schemas.topics import ENDPOINTS, RULES, SILENCES, Topic
+from streams.alerts.errors import RuleError
+from streams.alerts.rule import RuleBase, parse_rule
+from streams.catalogue import Catalogue
+from streams.definitions import Definition
+from streams.deliveries.endpoint import Endpoint, parse_endpoint
+from streams.deliveries.errors import EndpointError
+from streams.notifications.errors import SilenceError
+from streams.notifications.silence import Acknowledgement, Silence, parse_silence
+
+log = logging.getLogger(__name__)
+
+_Read = TypeVar("_Read")
+_REFUSED: Final = (RuleError, EndpointError, SilenceError)
+
+
+class Followed(Generic[_Read]):
+    """The definitions of a topic, each read once. Of one that can't be read, the version before holds."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: Topic,
+        parse: Callable[[Definition], _Read],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.catalogue = Catalogue(bootstrap, topic, self._changed)
+        self.by_id: Mapping[str, _Read] = {}
+        self._topic = topic
+        self._parse = parse
+        self._on_change = on_change
+        self._revisions: dict[str, Definition] = {}
+
+    def _changed(self) -> None:
+        read: dict[str, _Read] = {}
+        for id_, definition in self.catalogue.items.items():
+            if id_ in self.by_id and self._revisions.get(id_) == definition:
+                read[id_] = self.by_id[id_]
+                continue
+            try:
+                read[id_] = self._parse(definition)
+            except _REFUSED as error:
+                log.error("%s, %s, revision %d: %s", self._topic.name, id_, definition.revision, error)
+                if id_ in self.by_id:
+                    read[id_] = self.by_id[id_]
+        self._revisions = dict(self.catalogue.items)
+        self.by_id = read
+        self._on_change()
+
+
+class Definitions:
+    """Rules, endpoints and silences, followed from `begin` to `end`."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.version = 0
+        """Counts the changes."""
+        self._listeners: list[Callable[[], None]] = []
+        self._rules = Followed[RuleBase](bootstrap, RULES, lambda d: parse_rule(d.definition), self._changed)
+        self._endpoints = Followed[Endpoint](
+            bootstrap, ENDPOINTS, lambda d: parse_endpoint(d.definition), self._changed
+        )
+        self._silences = Followed[Silence | Acknowledgement](
+            bootstrap, SILENCES, lambda d: parse_silence(d.definition), self._changed
+        )
+        self._catalogues = [each.catalogue for each in (self._rules, self._endpoints, self._silences)]
+
+    @property
+    def rules(self) -> Mapping[str, RuleBase]:
+        """The rules by id."""
+        return self._rules.by_id
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """The endpoints by id, disabled ones too."""
+        return self._endpoints.by_id
+
+    @property
+    def silences(self) -> Mapping[str, Silence | Acknowledgement]:
+        """Silences and acknowledgements by id."""
+        return self._silences.by_id
+
+    def endpoint_changed_at(self, id_: str) -> int:
+        """When an endpoint was set up as it is, in microseconds since 1970; 0 for one that is not there."""
+        definition = self._endpoints.catalogue.items.get(id_)
+        return 0 if definition is None else definition.changed_at
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have it called, in the event loop, whenever something has changed."""
+        self._listeners.append(listener)
+
+    async def begin(self) -> None:
+        """Return when everything has been read that was there."""
+        for catalogue in self._catalogues:
+            await catalogue.__aenter__()
+        for catalogue in self._catalogues:
+            await catalogue.ready()
+
+    async def end(self) -> None:
+        """Follow no more."""
+        for catalogue in self._catalogues:
+            await catalogue.__aexit__()
+
+    def _changed(self) -> None:
+        self.version += 1
+        for listener in self._listeners:
+            listener()

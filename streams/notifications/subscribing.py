@@ -1,0 +1,235 @@
+"""Follows the topics that endpoints subscribe to, and turns their events into notifications.
+
+A plain consumer group: nothing is kept but its offsets, which are committed after the notifications are
+durable; what is read again after a crash gives the same notifications again. It runs only while some enabled
+endpoint subscribes to events.
+
+Where it begins: at what it has committed; and where somebody subscribes to a topic that nobody did before,
+at the moment of the subscription.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas.codec import Codec
+from schemas.columnar import ColumnarReader, refuse_future
+from schemas.contract import schema
+from schemas.errors import RefusedError, RegistryUnavailableError, SchemaError
+from schemas.registry import SchemaRegistry
+from schemas.topics import CLOSED, NOTIFICATIONS, REQUESTS, SPANS
+from schemas.validity import refuse_invalid
+from streams.clock import clock
+from streams.faust_app import LARGEST_FETCH
+from streams.notifications import metrics
+from streams.notifications.definitions import Definitions
+from streams.notifications.subscriptions import Notification, Subscriptions
+from streams.windows.block import read_rows
+from streams.windows.panes import Micros, micros_of
+
+log = logging.getLogger(__name__)
+
+GROUP: Final = "chatgauge-subscriptions"
+_EVENTS: Final = {REQUESTS.name: "RequestEvent", SPANS.name: "SpanEvent"}
+_TIMES: Final = ("watermark", "pane_start", "pane_end")
+_FETCH_MS: Final = 200
+_MOST_RECORDS: Final = 5_000
+_FIRST_PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 30.0
+
+
+class EventReader:
+    """Reads the topics that can be subscribed to."""
+
+    def __init__(self, registry: SchemaRegistry | None) -> None:
+        self._columns = {
+            topic: ColumnarReader(schema(record), registry=registry) for topic, record in _EVENTS.items()
+        }
+        self._closed = Codec(schema("ClosedPane"), registry)
+
+    def notifications(
+        self, topic: str, partition: int, records: list[Any], subscriptions: Subscriptions, now: Micros
+    ) -> list[Notification]:
+        """What there is to be told of records of one partition. What can't be read is counted."""
+        metrics.SUBSCRIPTION_EVENTS.labels(topic).inc(len(records))
+        if topic in _EVENTS:
+            return self._of_events(topic, partition, records, subscriptions, now)
+        return [each for record in records for each in self._of_share(partition, record, subscriptions, now)]
+
+    def _of_events(
+        self, topic: str, partition: int, records: list[Any], subscriptions: Subscriptions, now: Micros
+    ) -> list[Notification]:
+        offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
+        arrived = np.fromiter((record.timestamp for record in records), np.int64, len(records)) * 1000
+        batch = refuse_future(self._columns[topic].read([each.value for each in records], offsets), arrived)
+        batch = refuse_invalid(batch, _EVENTS[topic])
+        metrics.UNREADABLE.labels(topic).inc(len(batch.refused))
+        return subscriptions.events(topic, partition, batch.frame, now)
+
+    def _of_share(
+        self, partition: int, record: Any, subscriptions: Subscriptions, now: Micros
+    ) -> list[Notification]:
+        try:
+            share = self._closed.decode(record.value or b"")
+            if not subscriptions.may_mean(share):
+                return []
+            rows = read_rows(share["rows"], share["grouping"])
+        except (SchemaError, RefusedError) as error:
+            if isinstance(error, RegistryUnavailableError):
+                raise
+            metrics.UNREADABLE.labels(CLOSED.name).inc()
+            log.error("%s, partition %d, offset %d: %s", CLOSED.name, partition, record.offset, error)
+            return []
+        share |= {name: micros_of(share[name]) for name in _TIMES}
+        return subscriptions.closed(partition, record.offset, share, rows, now)
+
+
+class Subscribing:
+    """Runs from `start` to `stop`; Kafka may come and go."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        definitions: Definitions,
+        public_url: str,
+        registry: SchemaRegistry | None = None,
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._definitions = definitions
+        self._public_url = public_url
+        self._reader = EventReader(registry)
+        self._codec = Codec(schema("Notification"), registry)
+        self._subscriptions = Subscriptions((), public_url)
+        self._since: dict[str, Micros] = {}
+        """Since when somebody subscribes to a topic that nobody had subscribed to before."""
+        self._changed = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+        self.failure: str | None = None
+        """Why events aren't followed now; None while they are, or nobody wants them."""
+
+    def start(self) -> None:
+        """Begin, in the running event loop, with what is set up; the definitions have been read."""
+        self._subscriptions = self._wanted()
+        self._definitions.listen(self._redefine)
+        self._running = asyncio.create_task(self._run())
+
+    def check(self) -> None:
+        """Raise what has ended it, if something has."""
+        if self._running is not None and self._running.done() and not self._running.cancelled():
+            self._running.result()
+
+    async def stop(self) -> None:
+        """End, after the batch under way."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+            self._running = None
+
+    def _wanted(self) -> Subscriptions:
+        return Subscriptions(self._definitions.endpoints.values(), self._public_url)
+
+    def _redefine(self) -> None:
+        before, self._subscriptions = self._subscriptions, self._wanted()
+        topics = self._subscriptions.topics
+        for topic in topics - before.topics:
+            self._since[topic] = self._subscribed_at(topic)
+        if topics != before.topics:
+            self._changed.set()
+
+    def _subscribed_at(self, topic: str) -> Micros:
+        subscribers = self._subscriptions.subscribers(topic)
+        return min(map(self._definitions.endpoint_changed_at, subscribers), default=clock())
+
+    async def _run(self) -> None:
+        pause = _FIRST_PAUSE_S
+        while True:
+            self._changed.clear()
+            topics = self._subscriptions.topics
+            metrics.SUBSCRIBED.set(len(topics))
+            try:
+                if topics:
+                    await self._follow(topics)
+                else:
+                    await self._changed.wait()
+                pause = _FIRST_PAUSE_S
+            except (KafkaError, OSError, TimeoutError, RegistryUnavailableError) as error:
+                self.failure = f"{type(error).__name__}: {error}"
+                metrics.SUBSCRIPTION_FAILURES.inc()
+                log.warning("events aren't followed (%s); again in %.1f s", self.failure, pause)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    async def _follow(self, topics: Collection[str]) -> None:
+        """Follow the topics until others are wanted."""
+        async with contextlib.AsyncExitStack() as stack:
+            producer = AIOKafkaProducer(
+                bootstrap_servers=self._bootstrap, acks="all", max_request_size=LARGEST_FETCH
+            )
+            stack.push_async_callback(producer.stop)
+            await producer.start()
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._bootstrap,
+                group_id=GROUP,
+                enable_auto_commit=False,
+                auto_offset_reset="latest",
+                session_timeout_ms=10_000,
+                heartbeat_interval_ms=3_000,
+                max_partition_fetch_bytes=LARGEST_FETCH,
+            )
+            stack.push_async_callback(consumer.stop)
+            consumer.subscribe(sorted(topics), listener=_Beginning(consumer, self))
+            await consumer.start()
+            while not self._changed.is_set():
+                batches = await consumer.getmany(timeout_ms=_FETCH_MS, max_records=_MOST_RECORDS)
+                self.failure = None
+                for place, records in batches.items():
+                    made = self._reader.notifications(
+                        place.topic, place.partition, records, self._subscriptions, clock()
+                    )
+                    await self._send(producer, made)
+                if batches:
+                    await consumer.commit({place: each[-1].offset + 1 for place, each in batches.items()})
+
+    async def _send(self, producer: AIOKafkaProducer, made: Iterable[Notification]) -> None:
+        sent = []
+        for each in made:
+            metrics.NOTIFICATIONS.labels(each["type"]).inc()
+            value = self._codec.encode(each)
+            sent.append(await producer.send(NOTIFICATIONS.name, value, key=each["endpoint_id"].encode()))
+        await asyncio.gather(*sent)
+
+    async def begins(self, consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> None:
+        """Seek where each partition begins, and put it on record."""
+        positions: dict[TopicPartition, int] = {}
+        for place in places:
+            committed = await consumer.committed(place)
+            since = self._since.get(place.topic)
+            if committed is not None and since is None:
+                continue
+            if since is None:
+                since = self._subscribed_at(place.topic)
+            found: Mapping[TopicPartition, Any] = await consumer.offsets_for_times({place: since // 1000})
+            there = found[place]
+            begin = there.offset if there else (await consumer.end_offsets([place]))[place]
+            positions[place] = max(begin, committed or 0)
+            consumer.seek(place, positions[place])
+        if positions:
+            await consumer.commit(positions)
+
+
+class _Beginning(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, consumer: AIOKafkaConsumer, subscribing: Subscribing) -> None:
+        self._consumer = consumer
+        self._subscribing = subscribing
+
+    async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
+        """Nothing to do: what was read is sent, and committed or read again."""
+
+    async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
+        await self._subscribing.begins(self._consumer, assigned)
