@@ -38,6 +38,7 @@ from infra.settings import (
     DeliverySettings,
     KafkaSettings,
     LocalSettings,
+    NotificationSettings,
     WindowSettings,
 )
 from streams.catalogue import Catalogue
@@ -118,7 +119,7 @@ def build(
     reader = Reader(kafka.bootstrap, live, clock, limits)
     probe = Probe(kafka.bootstrap, progress, live, reader, clock)
     client = httpx.AsyncClient(trust_env=False)
-    access = AccessSettings()
+    access, notifications = AccessSettings(), NotificationSettings()
     catalogues = {topic.name: Catalogue(kafka.bootstrap, topic) for topic in FOLLOWED}
     registrar, courier = Registrar(kafka.bootstrap), Courier(kafka.bootstrap)
     alerts = OpenAlerts()
@@ -130,11 +131,12 @@ def build(
         follower=follower,
         alerts=alerts,
         clickhouse=history,
-        backtester=Backtester(clickhouse, windows),
+        backtester=Backtester(clickhouse, windows, notifications),
         open_vault=lambda: open_vault(_secret(access.secret_key), LocalSettings().data, create=True),
         clock=clock,
         allowed=_allowed(DeliverySettings().allow),
         admin_key=_secret(access.admin_key),
+        public_url=notifications.public_url,
         zone=windows.timezone,
     )
 

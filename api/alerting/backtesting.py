@@ -11,12 +11,13 @@ from typing import Any, Final
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from api.errors import Fault, InvalidError, UnavailableError
-from infra.settings import ClickHouseSettings, WindowSettings
+from infra.settings import ClickHouseSettings, NotificationSettings, WindowSettings
 from sinks.clickhouse import connect, said
 from streams.alerts.backtest import BacktestError, backtest
 from streams.alerts.recorded import RecordedHistory
 from streams.alerts.rule import Rule
 from streams.deliveries.endpoint import Endpoint
+from streams.notifications.grouping import Intervals
 from streams.notifications.notifier import Terms
 from streams.windows.panes import Micros, micros
 
@@ -45,12 +46,19 @@ class Backtester:
         self,
         clickhouse: ClickHouseSettings,
         windows: WindowSettings,
+        notifications: NotificationSettings,
         *,
         most_seconds: float = MOST_SECONDS,
         most_transitions: int = MOST_TRANSITIONS,
     ) -> None:
         self._clickhouse = clickhouse
         self._windows = windows
+        self._terms = Terms(
+            Intervals(micros(notifications.group_wait), micros(notifications.group_interval)),
+            tuple(notifications.group_by),
+            windows.timezone,
+            notifications.public_url,
+        )
         self._most_seconds = most_seconds
         self._most_transitions = most_transitions
         self._running = asyncio.Lock()
@@ -80,10 +88,9 @@ class Backtester:
         try:
             with closing(connect(self._clickhouse)) as client:
                 history = RecordedHistory(client, self._windows.timezone, include)
-                terms = Terms(zone=self._windows.timezone)
                 lateness = micros(self._windows.lateness)
                 for step in backtest(
-                    rule, history, start, end, endpoints=endpoints, terms=terms, lateness=lateness
+                    rule, history, start, end, endpoints=endpoints, terms=self._terms, lateness=lateness
                 ):
                     found.through = step.through
                     found.alerts += step.alerts

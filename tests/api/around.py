@@ -24,7 +24,7 @@ from api.live.live import Live
 from api.live.reader import Reader
 from api.metrics import ApiMetrics, Scrape
 from api.times import Clock
-from infra.settings import ClickHouseSettings, WindowSettings
+from infra.settings import ClickHouseSettings, NotificationSettings, WindowSettings
 from schemas.topics import Topic
 from streams.definitions import Definition, decode, encode
 from streams.deliveries.addresses import AllowList
@@ -136,6 +136,7 @@ class Around:
         self.history = History(clickhouse)
         self.client = httpx.AsyncClient(trust_env=False)
         self.vault = Vault([bytes(32)])
+        self.backtester = Backtester(clickhouse, WindowSettings(), NotificationSettings())
         self.control = Control(
             followed=followed or self.topics.by_name,
             writer=writer or self.topics,
@@ -143,7 +144,7 @@ class Around:
             follower=self.follower,
             alerts=self.alerts,
             clickhouse=self.history,
-            backtester=Backtester(clickhouse, WindowSettings()),
+            backtester=self.backtester,
             open_vault=lambda: self.vault,
             clock=clock,
             allowed=AllowList.of(allow),

@@ -1,17 +1,23 @@
 """Rules over HTTP: nobody's change gets lost, and what is refused is told where, and what would be right."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import httpx
 import pytest
 
+from api.models.endpoints import ENDPOINT_EXAMPLE
 from api.models.rules import RULE_EXAMPLE
 from infra.settings import ClickHouseSettings
 from schemas.topics import RULES
 from streams.alerts.rule import parse_rule
 from streams.definitions import Definition
+from streams.windows.panes import MINUTE
 from tests.api.around import ADMIN, NOON, Around
+from tests.api.blocks import Request, block
+from tests.api.conftest import WriteWindows
 
 
 @pytest.fixture
@@ -182,3 +188,105 @@ class TestKafkaAway:
 
 async def _at_once() -> None:
     return
+
+
+class TestBacktest:
+    """Over windows in ClickHouse: from the third minute to the sixth all requests fail."""
+
+    RULE: Final = MappingProxyType(
+        {
+            "id": "failing",
+            "name": "Failing",
+            "kind": "threshold",
+            "metric": "errors",
+            "aggregation": "ratio",
+            "window": "1m",
+            "threshold": "10 %",
+            "severity": "critical",
+        }
+    )
+    SPAN: Final = MappingProxyType({"start": "2026-05-04T12:00:00Z", "end": "2026-05-04T12:10:00Z"})
+
+    @pytest.fixture
+    async def around(self, tables: ClickHouseSettings, write_windows: WriteWindows) -> AsyncIterator[Around]:
+        fine, failed = [Request()] * 9, [Request(error_type="timeout")] * 9
+        write_windows(
+            [
+                (0, *block(failed if 3 <= n < 6 else fine, pane="1m", start=NOON + n * MINUTE, closed=True))
+                for n in range(10)
+            ]
+        )
+        async with Around(tables) as around:
+            around.time.passes(3600)
+            yield around
+
+    async def test_it_tells_what_would_have_fired_when_and_whom_it_would_have_told(
+        self, http: httpx.AsyncClient
+    ) -> None:
+        await http.post("/api/endpoints", json=ENDPOINT_EXAMPLE)
+        answer = await http.post("/api/rules/backtest", json={"rule": dict(self.RULE), **self.SPAN})
+        assert answer.status_code == 200, answer.text
+        told = answer.json()
+        assert (told["complete"], told["through"], told["fired"]) == (True, "2026-05-04T12:10:00Z", 1)
+        assert [(each["state"], each["changed_at"], each["value"]) for each in told["alerts"]] == [
+            ("firing", "2026-05-04T12:04:00Z", 1.0),
+            ("resolved", "2026-05-04T12:07:00Z", 0.0),
+        ]
+        assert [(each["endpoint_id"], each["type"]) for each in told["notifications"]] == [
+            ("oncall", "alert.firing"),
+            ("oncall", "alert.resolved"),
+        ]
+        assert told["decisions"]["firing"] == 1
+
+    async def test_a_rule_that_there_is_is_named_by_its_id(self, http: httpx.AsyncClient) -> None:
+        await http.post("/api/rules", json=dict(self.RULE))
+        asked = {"rule_id": "failing", "start": self.SPAN["start"]}
+        told = (await http.post("/api/rules/backtest", json=asked)).json()
+        assert (told["fired"], told["end"]) == (1, "2026-05-04T13:00:00Z")
+        unknown = await http.post("/api/rules/backtest", json=asked | {"rule_id": "other"})
+        assert unknown.status_code == 404
+
+    async def test_only_the_requests_that_were_asked_for_count(self, http: httpx.AsyncClient) -> None:
+        asked = {"rule": dict(self.RULE), "include": "imported", **self.SPAN}
+        assert (await http.post("/api/rules/backtest", json=asked)).json()["fired"] == 0
+
+    async def test_one_that_takes_too_long_says_how_far_it_came(
+        self, around: Around, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(around.backtester, "_most_seconds", 0)
+        told = (await http.post("/api/rules/backtest", json={"rule": dict(self.RULE), **self.SPAN})).json()
+        assert told["complete"] is False
+        assert "go on from `through`" in told["stopped"]
+        assert told["through"] < told["end"]
+
+    async def test_one_runs_at_a_time_and_the_others_are_told(self, http: httpx.AsyncClient) -> None:
+        asked = {"rule": dict(self.RULE), **self.SPAN}
+        answers = await asyncio.gather(*(http.post("/api/rules/backtest", json=asked) for _ in range(3)))
+        assert sorted(answer.status_code for answer in answers) == [200, 503, 503]
+
+    @pytest.mark.parametrize(
+        ("change", "where"),
+        [
+            ({"rule": None}, "backtest.rule"),
+            ({"rule_id": "x"}, "backtest.rule"),
+            ({"start": "2026-05-04T14:00:00Z"}, "backtest.start"),
+            ({"start": "2025-05-04T12:00:00Z"}, "backtest.start"),
+            ({"end": "soon"}, "backtest.end"),
+            ({"include": "some"}, "backtest.include"),
+            ({"rule": {**RULE_EXAMPLE, "window": "x"}}, "rule.window"),
+        ],
+    )
+    async def test_what_is_wrong_with_the_question_is_said(
+        self, http: httpx.AsyncClient, change: dict[str, Any], where: str
+    ) -> None:
+        asked = {"rule": dict(self.RULE), **self.SPAN, **change}
+        answer = await http.post("/api/rules/backtest", json=asked)
+        assert (answer.status_code, answer.json()["where"]) == (400, where)
+
+
+async def test_without_clickhouse_nothing_is_held_against_the_past(
+    http: httpx.AsyncClient,
+) -> None:
+    asked = {"rule": RULE_EXAMPLE, "start": "2026-05-04T10:00:00Z"}
+    answer = await http.post("/api/rules/backtest", json=asked)
+    assert (answer.status_code, answer.json()["where"]) == (503, "clickhouse")
