@@ -23,9 +23,14 @@ install: system $(VENV)/.installed var/lib/.kafka var/lib/.node var/lib/.alertma
 run: install ## install what is missing, then run Kafka, ClickHouse, all parts and simulated traffic
 	@exec $(BIN)/chatgauge up $(UP)
 
+WORKERS ?= 2
+# First what measures time, by itself (5: there is nothing of the kind); then everything else.
 .PHONY: test
-test: install check ## install what is missing, then check and test everything
-	$(BIN)/python -m pytest $(TESTS)
+test: install check ## install what is missing, then check and test everything; TESTS=tests/schemas a part
+	@$(BIN)/python -m pytest -m alone $(TESTS); alone=$$?; \
+	[ $$alone -le 1 ] || [ $$alone = 5 ] || exit $$alone; \
+	$(BIN)/python -m pytest -m "not alone" -n $(WORKERS) --dist loadfile $(TESTS); beside=$$?; \
+	case "$$alone $$beside" in "0 0"|"0 5"|"5 0") ;; *) exit 1 ;; esac
 
 .PHONY: check
 check: $(VENV)/.installed ## lint, formatting, types

@@ -10,10 +10,20 @@ _COMMAND_WIDTH = 80
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
+    """A port that nothing listens on, and that for a minute nobody else is given by chance.
+
+    A connection of its own, over at once, leaves it in TIME_WAIT: the system hands out such a port neither
+    to who asks for any, nor to a connection that needs one. Servers may listen on it (SO_REUSEADDR).
+    """
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((host, 0))
+        server.listen(1)
+        port: int = server.getsockname()[1]
+        with socket.create_connection((host, port)) as connection:
+            accepted, _ = server.accept()
+            accepted.close()  # who closes first waits
+            connection.recv(1)
         return port
 
 

@@ -11,6 +11,7 @@ import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import clickhouse_connect
 import pytest
@@ -21,6 +22,7 @@ from infra.errors import JarsUnavailableError, JavaUnusableError
 from infra.kafka import LocalKafka
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings
+from tests.sharing import BothEnds, longest_first
 
 _KAFKA_IMAGE = "confluentinc/cp-kafka:8.1.0"
 _LARGEST_BATCH = 16 * 1024 * 1024 + 64 * 1024
@@ -75,6 +77,16 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def fresh_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The bootstrap address of a Kafka of this module's own, empty at first."""
     yield from _run_kafka(tmp_path_factory.mktemp("fresh-kafka"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one of several workers; all of them collect alike
+        items[:] = longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> BothEnds:
+    return BothEnds(config, log)
 
 
 CreateTopics = Callable[..., None]

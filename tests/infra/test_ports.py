@@ -32,3 +32,15 @@ def test_a_taken_port_names_its_holder_and_the_remedy(taken: int) -> None:
     assert str(refusal.value).startswith(f"port {taken} is taken by pid {os.getpid()} (")
     assert str(refusal.value).endswith("): stop it or set CHATGAUGE_API_PORT")
     assert answers(taken)
+
+
+def test_a_free_port_is_given_to_nobody_else_by_chance_and_may_be_listened_on() -> None:
+    ours = {free_port() for _ in range(100)}
+
+    assert len(ours) == 100
+    for _ in range(2_000):
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            assert other.getsockname()[1] not in ours
+    for port in ours:
+        socket.create_server(("127.0.0.1", port)).close()
