@@ -284,7 +284,7 @@ def test_who_joins_late_fires_for_too_much_but_not_for_what_may_be_missing() -> 
     )
     assert told(judged.alerts) == [("firing", 1, 3)]
     said = [d["what"] for d in judged.decisions if d["rule_id"] == "under"]
-    assert said == ["incomplete"] * 4 + ["evaluated"] * 3
+    assert said == ["incomplete"] * 5 + ["evaluated"] * 3
 
 
 # Time
