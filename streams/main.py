@@ -11,11 +11,13 @@ from infra import logs
 from infra.settings import (
     AccessSettings,
     AlertSettings,
+    ClickHouseSettings,
     DeliverySettings,
     KafkaSettings,
     LocalSettings,
     MailSettings,
     MetricsSettings,
+    NotificationSettings,
     RegistrySettings,
     WindowSettings,
     WorkerSettings,
@@ -49,11 +51,9 @@ def run(kind: str, metrics_port: int) -> None:
 def alerts(kafka: KafkaSettings) -> Sequence[tuple[Agent, Wiring]]:
     """What raises alerts."""
     from streams.alerts import agent
-    from streams.alerts.rulebook import Rulebook
 
-    settings = AlertSettings()
-    rulebook = Rulebook(kafka.bootstrap, settings)
-    return [agent.wired(rulebook, kafka, settings, WindowSettings())]
+    registry = registry_of(RegistrySettings())
+    return agent.wired(kafka, AlertSettings(), WindowSettings(), ClickHouseSettings(), registry)
 
 
 def deliveries(kafka: KafkaSettings) -> Sequence[tuple[Agent, Wiring]]:
@@ -61,12 +61,17 @@ def deliveries(kafka: KafkaSettings) -> Sequence[tuple[Agent, Wiring]]:
     from streams.deliveries.agent import DeliveryAgent
     from streams.deliveries.channels import open_outlets
     from streams.deliveries.secrets import open_vault
+    from streams.notifications import agent as notifier
 
     settings, access = DeliverySettings(), AccessSettings()
     key = access.secret_key.get_secret_value() if access.secret_key else None
     vault = open_vault(key, LocalSettings().data, create=True)
     agent = DeliveryAgent(kafka.bootstrap, settings, lambda: open_outlets(settings, MailSettings(), vault))
-    return [(agent, Wiring("deliveries", NOTIFICATIONS, OUTBOX, kafka.partitions, _PROMPTLY))]
+    registry = registry_of(RegistrySettings())
+    return [
+        notifier.wired(kafka, NotificationSettings(), WindowSettings(), registry),
+        (agent, Wiring("deliveries", NOTIFICATIONS, OUTBOX, kafka.partitions, _PROMPTLY)),
+    ]
 
 
 AGENTS: dict[str, Callable[[KafkaSettings], Sequence[tuple[Agent, Wiring]]]] = {

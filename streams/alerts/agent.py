@@ -1,4 +1,4 @@
-"""The alert agent: closed panes are held against the rules, and what comes of it is told.
+"""The alert agents: closed panes, and samples, are held against the rules, and what comes of it is told.
 
 What is decided is pure (`judge`, `sampling`); here are Kafka, the clock, and what ClickHouse knows of the
 past. A step's order is the harness's: the state, with what is to be told, then the telling.
@@ -6,19 +6,29 @@ past. A step's order is the harness's: the state, with what is to be told, then 
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from typing import Final
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Generic, Protocol, TypeVar
+
+import numpy as np
+import polars as pl
 
 from infra.settings import AlertSettings, ClickHouseSettings, KafkaSettings, WindowSettings
+from schemas.batch import refuse_future
+from schemas.columnar import ColumnarReader
+from schemas.contract import schema
 from schemas.errors import SchemaError
-from schemas.topics import ALERT_STATE, ALERTS, CLOSED, DECISIONS
+from schemas.registry import SchemaRegistry
+from schemas.topics import ALERT_STATE, ALERTS, CLOSED, DECISIONS, SAMPLE_STATE, SAMPLES
+from schemas.validity import refuse_invalid
 from sinks.clickhouse import connect
 from streams.alerts import metrics
 from streams.alerts.judge import Judge
-from streams.alerts.judged import Judged
+from streams.alerts.judged import Judged, Question, RuleVersion
 from streams.alerts.limits import Limits
-from streams.alerts.past import Past
+from streams.alerts.past import Answer, Past
 from streams.alerts.rulebook import Rulebook
+from streams.alerts.sampling import Sampling
 from streams.alerts.shares import ClosedShare, read_share
 from streams.clock import clock
 from streams.harness import Agent, Record, Wiring
@@ -30,34 +40,44 @@ log = logging.getLogger(__name__)
 _ASK_EVERY: Final[Micros] = SECOND
 
 
-async def tell(judged: Judged, partition: int, ledger: Ledger) -> None:
-    """Write the state, then send what it says is to be sent."""
-    if judged.entries:
-        await ledger.write(partition, judged.entries)
-    if judged.alerts:
-        await ledger.send(ALERTS, [(alert["alert_id"], alert) for alert in judged.alerts])
-    if judged.decisions:
-        await ledger.send(DECISIONS, [(decision["decision_id"], decision) for decision in judged.decisions])
-    for alert in judged.alerts:
-        metrics.TRANSITIONS.labels(alert["state"]).inc()
-    for decision in judged.decisions:
-        metrics.DECISIONS.labels(decision["what"]).inc()
+class Judging(Protocol):
+    """The rules in one partition of a source: `Judge` and `Sampling` say what these mean."""
+
+    def set_rules(self, rules: Iterable[RuleVersion]) -> None: ...
+    def restore(self, entries: Mapping[bytes, bytes]) -> None: ...
+    def outbox(self) -> Judged: ...
+    def reading_from(self, committed: int) -> int: ...
+    def wanted(self, now: Micros) -> list[Question]: ...
+    def tick(self, now: Micros) -> Judged: ...
 
 
-class AlertAgent(Agent):
-    """Judges the partitions of `chat.closed` that this worker has."""
+J = TypeVar("J", bound=Judging)
 
-    def __init__(
-        self, rulebook: Rulebook, past: Past, partitions: int, limits: Limits, windows: WindowSettings
-    ) -> None:
+
+class JudgingAgent(Agent, Generic[J]):
+    """Judges the partitions of a source that this worker has."""
+
+    name: str
+
+    def __init__(self, rulebook: Rulebook, past: Past, limits: Limits) -> None:
         self._rulebook = rulebook
         self._past = past
-        self._partitions = partitions
         self._limits = limits
-        self._zone = windows.timezone
-        self._judges: dict[int, Judge] = {}
+        self._judges: dict[int, J] = {}
         self._version = -1
         self._asked_at: Micros = 0
+
+    @abstractmethod
+    def _judge(self, partition: int) -> J:
+        """What judges a partition."""
+
+    @abstractmethod
+    def _take(self, judge: J, records: Sequence[Record], now: Micros, committed: int) -> Judged:
+        """Judge the next records of its partition."""
+
+    @abstractmethod
+    def _hear(self, judge: J, answer: Answer) -> None:
+        """Take an answer about the past."""
 
     async def begin(self, ledger: Ledger) -> None:
         """Wait for the rules."""
@@ -73,14 +93,13 @@ class AlertAgent(Agent):
         self._version = self._rulebook.version
         self._judges = {}
         for partition, entries in states.items():
-            judge = Judge(partition, self._partitions, self._rulebook.rules, self._limits, self._zone)
+            judge = self._judges[partition] = self._judge(partition)
             judge.restore({key: entry.state for key, entry in entries.items()})
-            self._judges[partition] = judge
 
     async def resume(self, ledger: Ledger) -> None:
         """Send again what was still to be sent."""
         for partition, judge in list(self._judges.items()):
-            await tell(judge.outbox(), partition, ledger)
+            await _tell(judge.outbox(), partition, ledger)
 
     def reading_from(self, partition: int, committed: int) -> int:
         """As far back as the windows of the rules reach."""
@@ -92,68 +111,134 @@ class AlertAgent(Agent):
         self._judges = {}
 
     async def step(self, partition: int, records: Sequence[Record], committed: int, ledger: Ledger) -> None:
-        """Judge what has closed."""
+        """Judge what has come."""
         judge = self._judges.get(partition)
         if judge is None:
             return
         began = time.perf_counter()
-        judged = judge.take(_shares(records), clock(), committed)
-        metrics.UNREADABLE.labels(CLOSED.name).inc(judged.refused)
-        await tell(judged, partition, ledger)
-        metrics.STEP_SECONDS.labels("alerts").observe(time.perf_counter() - began)
+        await _tell(self._take(judge, records, clock(), committed), partition, ledger)
+        metrics.STEP_SECONDS.labels(self.name).observe(time.perf_counter() - began)
 
     async def tick(self, now: Micros, ledger: Ledger) -> None:
         """Follow the rules; ask of the past, and hear the answers; judge what has waited long enough."""
-        self._follow_rules()
+        if self._version != self._rulebook.version:
+            self._version = self._rulebook.version
+            for judge in self._judges.values():
+                judge.set_rules(self._rulebook.rules)
         self._learn(now)
         for partition, judge in list(self._judges.items()):
-            await tell(judge.tick(now), partition, ledger)
-
-    def _follow_rules(self) -> None:
-        if self._version == self._rulebook.version:
-            return
-        self._version = self._rulebook.version
-        for judge in self._judges.values():
-            judge.set_rules(self._rulebook.rules)
+            await _tell(judge.tick(now), partition, ledger)
 
     def _learn(self, now: Micros) -> None:
-        rules = {version.rule.id: version.rule for version in self._rulebook.rules}
         for answer in self._past.answers():
-            rule, what, start, until, _ = answer.question
-            if answer.frame is None or rules.get(rule.id) != rule:
-                continue  # not to be had, or of a rule that has changed since
             for judge in self._judges.values():
-                learn = judge.set_reference if what == "reference" else judge.set_spent
-                learn(rule.id, start, until, answer.frame)
+                self._hear(judge, answer)
         if now - self._asked_at >= _ASK_EVERY:
             self._asked_at = now
             for judge in self._judges.values():
                 for question in judge.wanted(now):
                     self._past.ask(question)
-            metrics.PAST_WAITING.set(self._past.waiting)
+            metrics.PAST_WAITING.labels(self.name).set(self._past.waiting)
 
 
-def _shares(records: Sequence[Record]) -> list[ClosedShare]:
-    shares = []
-    for record in records:
-        try:
-            shares.append(read_share(record.value or b"", record.offset))
-        except SchemaError as error:
-            metrics.UNREADABLE.labels(CLOSED.name).inc()
-            log.error("%s, offset %d can't be read: %s", CLOSED.name, record.offset, error)
-    return shares
+class PaneAgent(JudgingAgent[Judge]):
+    """Judges panes that have closed, from `chat.closed`."""
+
+    name = "alerts"
+
+    def __init__(
+        self, rulebook: Rulebook, past: Past, limits: Limits, partitions: int, windows: WindowSettings
+    ) -> None:
+        super().__init__(rulebook, past, limits)
+        self._partitions = partitions
+        self._zone = windows.timezone
+
+    def _judge(self, partition: int) -> Judge:
+        return Judge(partition, self._partitions, self._rulebook.rules, self._limits, self._zone)
+
+    def _take(self, judge: Judge, records: Sequence[Record], now: Micros, committed: int) -> Judged:
+        judged = judge.take(list(filter(None, map(_share, records))), now, committed)
+        metrics.UNREADABLE.labels(CLOSED.name).inc(judged.refused)
+        return judged
+
+    def _hear(self, judge: Judge, answer: Answer) -> None:
+        rule, what, start, until, _ = answer.question
+        if answer.frame is not None:
+            learn = judge.set_reference if what == "reference" else judge.set_spent
+            learn(rule.id, start, until, answer.frame)
 
 
-def limits_of(settings: AlertSettings) -> Limits:
-    """The bounds that are set."""
-    return Limits(patience=micros(settings.patience), too_late=micros(settings.too_late))
+class SampleAgent(JudgingAgent[Sampling]):
+    """Judges sampled states, from `chat.samples`. What it can't read is dead-lettered by the sinks."""
+
+    name = "samples"
+
+    def __init__(
+        self, rulebook: Rulebook, past: Past, limits: Limits, registry: SchemaRegistry | None
+    ) -> None:
+        super().__init__(rulebook, past, limits)
+        self._reader = ColumnarReader(schema(SAMPLES.record), registry=registry)
+
+    def _judge(self, partition: int) -> Sampling:
+        return Sampling(partition, self._rulebook.rules, self._limits)
+
+    def _take(self, judge: Sampling, records: Sequence[Record], now: Micros, committed: int) -> Judged:
+        return judge.take(self._read(records), now, committed, records[-1].offset)
+
+    def _read(self, records: Sequence[Record]) -> pl.DataFrame:
+        offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
+        arrived = np.fromiter((record.timestamp for record in records), np.int64, len(records)) * 1000
+        batch = refuse_future(self._reader.read([record.value for record in records], offsets), arrived)
+        batch = refuse_invalid(batch, SAMPLES.record)
+        metrics.UNREADABLE.labels(SAMPLES.name).inc(len(batch.refused))
+        return batch.frame
+
+    def _hear(self, judge: Sampling, answer: Answer) -> None:
+        rule, _, start, until, _ = answer.question
+        if answer.frame is not None:
+            judge.set_reference(rule.id, start, until, answer.frame)
+
+
+async def _tell(judged: Judged, partition: int, ledger: Ledger) -> None:
+    """Write the state, then send what it says is to be sent."""
+    if judged.entries:
+        await ledger.write(partition, judged.entries)
+    if judged.alerts:
+        await ledger.send(ALERTS, [(alert["alert_id"], alert) for alert in judged.alerts])
+    if judged.decisions:
+        await ledger.send(DECISIONS, [(each["decision_id"], each) for each in judged.decisions])
+    for alert in judged.alerts:
+        metrics.TRANSITIONS.labels(alert["state"]).inc()
+    for each in judged.decisions:
+        metrics.DECISIONS.labels(each["what"]).inc()
+
+
+def _share(record: Record) -> ClosedShare | None:
+    try:
+        return read_share(record.value or b"", record.offset)
+    except SchemaError as error:
+        metrics.UNREADABLE.labels(CLOSED.name).inc()
+        log.error("%s, offset %d can't be read: %s", CLOSED.name, record.offset, error)
+        return None
 
 
 def wired(
-    rulebook: Rulebook, kafka: KafkaSettings, alerts: AlertSettings, windows: WindowSettings
-) -> tuple[Agent, Wiring]:
-    """The agent, and where it belongs."""
-    clickhouse = ClickHouseSettings()
-    past = Past(lambda: connect(clickhouse), windows.timezone)
-    agent = AlertAgent(rulebook, past, kafka.partitions, limits_of(alerts), windows)
-    return agent, Wiring("alerts", CLOSED, ALERT_STATE, kafka.partitions, alerts.linger)
+    kafka: KafkaSettings,
+    alerts: AlertSettings,
+    windows: WindowSettings,
+    clickhouse: ClickHouseSettings,
+    registry: SchemaRegistry | None = None,
+) -> list[tuple[Agent, Wiring]]:
+    """Both agents, and how they are to be run."""
+
+    def past() -> Past:
+        return Past(lambda: connect(clickhouse), windows.timezone)
+
+    rulebook = Rulebook(kafka.bootstrap, alerts)
+    limits = Limits(patience=micros(alerts.patience), too_late=micros(alerts.too_late))
+    panes = PaneAgent(rulebook, past(), limits, kafka.partitions, windows)
+    samples = SampleAgent(rulebook, past(), limits, registry)
+    return [
+        (panes, Wiring(panes.name, CLOSED, ALERT_STATE, kafka.partitions, alerts.linger)),
+        (samples, Wiring(samples.name, SAMPLES, SAMPLE_STATE, kafka.partitions, alerts.linger)),
+    ]

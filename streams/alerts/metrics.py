@@ -16,5 +16,7 @@ STEP_SECONDS: Final = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 PAST_WAITING: Final = Gauge(
-    "chatgauge_alert_past_waiting", "Questions about the past that ClickHouse has not answered yet."
+    "chatgauge_alert_past_waiting",
+    "Questions about the past that ClickHouse has not answered yet.",
+    ["agent"],
 )
