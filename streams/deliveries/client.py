@@ -104,7 +104,7 @@ class DeliveryClient:
                 response = await lane.pool.handle_async_request(_request(target, body, headers))
             return await _answer(response, deadline)
         except TimeoutError:
-            raise UnansweredError(f"no answer within {seconds:g} s") from None
+            raise UnansweredError(f"no answer within {seconds:.3g} s") from None
         except _BROKEN as error:
             raise UnansweredError(_words(error)) from error
         finally:

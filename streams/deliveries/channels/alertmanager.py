@@ -7,6 +7,7 @@ Alertmanager doesn't take it for over while nothing changes; the resolved one en
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,8 @@ import orjson
 
 from streams.deliveries.channel import Response
 from streams.deliveries.channels.message import Alert, Message, message
-from streams.deliveries.channels.posting import Posting, post
+from streams.deliveries.channels.overtaking import Told, overtaken
+from streams.deliveries.channels.posting import Posting, deadline_of, post
 from streams.deliveries.client import DeliveryClient
 from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.errors import SecretError
@@ -89,6 +91,7 @@ class AlertmanagerChannel:
     def __init__(self, client: DeliveryClient, vault: Vault) -> None:
         self._client = client
         self._vault = vault
+        self._told = Told()
 
     async def send(
         self, endpoint: Endpoint, notification: Notification, attempt: int, now: float
@@ -99,19 +102,29 @@ class AlertmanagerChannel:
             credential = endpoint.credential and self._vault.decrypt(endpoint.credential.value, endpoint.id)
         except SecretError as error:
             return Response(Verdict.FAILED, error=str(error))
+        said = message(notification)
+        fresh = self._told.fresh(endpoint.id, said.alerts)
+        left_out = len(said.alerts) - len(fresh)
+        note = overtaken(left_out) if left_out else None
+        if said.alerts and not fresh:
+            return Response(Verdict.DELIVERED, request=f"({note})")
         url = endpoint.url.rstrip("/")
         url = url if url.endswith(_PATH) else url + _PATH
         posting = Posting(
             url,
-            orjson.dumps(payload(message(notification), now)).decode(),
+            orjson.dumps(payload(replace(said, alerts=fresh), now)).decode(),
             {
                 **endpoint.headers,
                 "Content-Type": "application/json",
                 **({"Authorization": credential} if credential else {}),
             },
             (credential,) if credential else (),
+            note,
         )
-        return await post(self._client, posting, endpoint.timeout, now)
+        response = await post(self._client, posting, deadline_of(endpoint), now)
+        if response.verdict is Verdict.DELIVERED:
+            self._told.taken(endpoint.id, fresh)
+        return response
 
     async def close(self) -> None:
         """Nothing: the client is shared."""

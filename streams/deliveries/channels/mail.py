@@ -24,7 +24,7 @@ from infra.settings import MailSettings
 from streams.deliveries.channel import Response
 from streams.deliveries.channels.mail_content import compose
 from streams.deliveries.channels.message import message
-from streams.deliveries.channels.posting import cut
+from streams.deliveries.channels.posting import cut, deadline_of
 from streams.deliveries.channels.templating import made
 from streams.deliveries.client import trust
 from streams.deliveries.endpoint import Endpoint
@@ -57,10 +57,11 @@ class MailChannel:
             return Response(
                 Verdict.FAILED, error="no mail server is set: CHATGAUGE_MAIL_HOST says which one takes mail"
             )
+        deadline = deadline_of(endpoint)
         mail = await self._composed(endpoint, notification)
         request = self._shown(mail)
         try:
-            async with asyncio.timeout(endpoint.timeout):
+            async with asyncio.timeout_at(deadline):
                 verdict, code, error, said = await self._deliver(mail, endpoint.timeout)
         except TimeoutError:
             verdict, code, said = Verdict.FAILED, None, ""

@@ -23,6 +23,7 @@ class Alert:
     """An alert of a notification."""
 
     id: str
+    transition: int
     state: str
     severity: str
     rule: str
@@ -146,6 +147,7 @@ def _alert(item: Mapping[str, Any]) -> Alert:
     lacking = None not in partial and partial[0] != partial[1]
     return Alert(
         id=text("alert_id"),
+        transition=round(_number(item.get("transition")) or 0),
         state=text("state"),
         severity=text("severity") or "error",
         rule=text("rule_name") or text("rule_id"),

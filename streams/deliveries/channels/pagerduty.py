@@ -6,7 +6,7 @@ key and answers 429 to more: what it has taken already isn't sent again by the n
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,8 @@ import orjson
 
 from streams.deliveries.channel import Response
 from streams.deliveries.channels.message import Alert, Message, message, shortened
-from streams.deliveries.channels.posting import JSON, Posting, post
+from streams.deliveries.channels.overtaking import Told, overtaken
+from streams.deliveries.channels.posting import JSON, Posting, deadline_of, post
 from streams.deliveries.client import Answer, DeliveryClient
 from streams.deliveries.endpoint import PAGERDUTY_URL, Endpoint
 from streams.deliveries.errors import SecretError
@@ -84,6 +85,10 @@ def _of_alert(alert: Alert) -> dict[str, Any]:
     return _linked(event, alert.link)
 
 
+def _name(event: Mapping[str, Any]) -> tuple[str, str]:
+    return event["dedup_key"], event["event_action"]
+
+
 def _linked(event: dict[str, Any], link: str | None) -> dict[str, Any]:
     if link:
         event |= {"client_url": link, "links": [{"href": link, "text": "Open in Chatgauge"}]}
@@ -103,7 +108,8 @@ class PagerDutyChannel:
     def __init__(self, client: DeliveryClient, vault: Vault) -> None:
         self._client = client
         self._vault = vault
-        self._taken: OrderedDict[str, set[int]] = OrderedDict()
+        self._told = Told()
+        self._taken: OrderedDict[str, set[tuple[str, str]]] = OrderedDict()
 
     async def send(
         self, endpoint: Endpoint, notification: Notification, attempt: int, now: float
@@ -114,7 +120,12 @@ class PagerDutyChannel:
             key = self._vault.decrypt(endpoint.credential.value, endpoint.id)
         except SecretError as error:
             return Response(Verdict.FAILED, error=str(error))
-        pending = events(message(notification), notification.notification_id, key)
+        said = message(notification)
+        fresh = self._told.fresh(endpoint.id, said.alerts)
+        left_out = len(said.alerts) - len(fresh)
+        if left_out and not fresh:
+            return Response(Verdict.DELIVERED, request=f"({overtaken(left_out)})")
+        pending = events(replace(said, alerts=fresh), notification.notification_id, key)
         name = f"{notification.notification_id}/{notification.redriven}"
         taken = self._taken.setdefault(name, set())
         self._taken.move_to_end(name)
@@ -122,44 +133,47 @@ class PagerDutyChannel:
             self._taken.popitem(last=False)
         answers = await self._send_all(endpoint, key, pending, taken, now)
         response = _together(answers, len(pending), len(taken))
+        self._told.taken(endpoint.id, (alert for alert in fresh if _name(_of_alert(alert)) in taken))
         if response.verdict is Verdict.DELIVERED:
             self._taken.pop(name, None)
         return response
 
     async def _send_all(
-        self, endpoint: Endpoint, key: str, pending: list[dict[str, Any]], taken: set[int], now: float
+        self,
+        endpoint: Endpoint,
+        key: str,
+        pending: list[dict[str, Any]],
+        taken: set[tuple[str, str]],
+        now: float,
     ) -> list[Response]:
         url = endpoint.url or PAGERDUTY_URL
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + endpoint.timeout
+        deadline = deadline_of(endpoint)
         answers: list[Response] = []
         free = asyncio.Semaphore(_AT_ONCE)
         halted = False
 
-        async def send(at: int) -> None:
+        async def send(event: dict[str, Any]) -> None:
             nonlocal halted
             async with free:
                 if halted:
                     return
-                body = orjson.dumps(pending[at]).decode()
+                body = orjson.dumps(event).decode()
                 posting = Posting(url, body, JSON, (key,))
-                left = deadline - loop.time()
-                answer = await post(self._client, posting, max(left, 0.01), now, _judged)
+                answer = await post(self._client, posting, deadline, now, _judged)
                 if answer.verdict is Verdict.DELIVERED:
-                    taken.add(at)
+                    taken.add(_name(event))
                 # One that it can't read says nothing about the others; anything else does.
                 halted = halted or answer.verdict not in (Verdict.DELIVERED, Verdict.REJECTED)
                 answers.append(answer)
 
-        rest = [at for at in range(len(pending)) if at not in taken]
-        keys = [event["dedup_key"] for event in pending]
-        if len(set(keys)) == len(keys):
+        rest = [event for event in pending if _name(event) not in taken]
+        if len({event["dedup_key"] for event in rest}) == len(rest):
             async with asyncio.TaskGroup() as tasks:
-                for at in rest:
-                    tasks.create_task(send(at))
+                for event in rest:
+                    tasks.create_task(send(event))
         else:  # of one incident, in their order
-            for at in rest:
-                await send(at)
+            for event in rest:
+                await send(event)
         return answers
 
     async def close(self) -> None:

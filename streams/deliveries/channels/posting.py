@@ -1,5 +1,6 @@
 """What the channels over HTTP have in common: a POST, what came of it, and what the log may show of both."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 
 from streams.deliveries.channel import Response
 from streams.deliveries.client import Answer, DeliveryClient
+from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.errors import AddressRefusedError, UnansweredError
 from streams.deliveries.outcome import Verdict, of_status
 
@@ -16,6 +18,7 @@ _RESPONSE_BYTES = 2 * 1024
 _HIDDEN = "***"
 _SHORTEST_SECRET = 6
 _SHORTEST_PATH = 16
+_SHORTEST_S = 0.01
 JSON = {"Content-Type": "application/json; charset=utf-8"}
 # Values of other headers are an endpoint's own, and shown to its administrators only.
 _SHOWN_HEADERS = frozenset({"content-type", "webhook-id", "webhook-timestamp"})
@@ -74,10 +77,16 @@ def by_status(answer: Answer) -> Verdict:
     return of_status(answer.status)
 
 
+def deadline_of(endpoint: Endpoint) -> float:
+    """When an attempt that begins now has to be over, by the event loop's clock."""
+    return asyncio.get_running_loop().time() + endpoint.timeout
+
+
 async def post(
-    client: DeliveryClient, posting: Posting, seconds: float, now: float, judge: Judge = by_status
+    client: DeliveryClient, posting: Posting, deadline: float, now: float, judge: Judge = by_status
 ) -> Response:
-    """Post once, within `seconds`; `now` in seconds since 1970."""
+    """Post once, until `deadline` by the event loop's clock; `now` in seconds since 1970."""
+    seconds = max(_SHORTEST_S, deadline - asyncio.get_running_loop().time())
     said = Response(Verdict.FAILED, request=posting.shown())
     try:
         answer = await client.post(posting.url, posting.body.encode(), posting.headers, seconds)

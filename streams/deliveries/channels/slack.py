@@ -11,7 +11,7 @@ import orjson
 
 from streams.deliveries.channel import Response
 from streams.deliveries.channels.message import Alert, Message, message, shortened
-from streams.deliveries.channels.posting import JSON, Posting, post
+from streams.deliveries.channels.posting import JSON, Posting, deadline_of, post
 from streams.deliveries.channels.templating import Made, made
 from streams.deliveries.client import DeliveryClient
 from streams.deliveries.endpoint import Endpoint
@@ -100,18 +100,15 @@ class SlackChannel:
     ) -> Response:
         """See `Channel.send`. A message whose blocks are refused is sent again as plain text."""
         assert endpoint.url is not None
+        deadline = deadline_of(endpoint)
         said = message(notification)
         own = await made(self._renderer, endpoint, notification, endpoint.template)
         body = _own(own, endpoint) or orjson.dumps(payload(said)).decode()
-        response = await post(
-            self._client, Posting(endpoint.url, body, JSON, note=own.note), endpoint.timeout / 2, now
-        )
+        response = await post(self._client, Posting(endpoint.url, body, JSON, note=own.note), deadline, now)
         if response.verdict is Verdict.FAILED and response.status in _PLAIN_AFTER:
             body = orjson.dumps(plain(said)).decode()
             note = f"plain text, as the message was refused: {response.response}"
-            response = await post(
-                self._client, Posting(endpoint.url, body, JSON, note=note), endpoint.timeout / 2, now
-            )
+            response = await post(self._client, Posting(endpoint.url, body, JSON, note=note), deadline, now)
         return response
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ import orjson
 
 from streams.deliveries.channel import Response
 from streams.deliveries.channels.message import Alert, Message, message, shortened
-from streams.deliveries.channels.posting import JSON, Posting, by_status, post
+from streams.deliveries.channels.posting import JSON, Posting, by_status, deadline_of, post
 from streams.deliveries.channels.templating import made
 from streams.deliveries.client import Answer, DeliveryClient
 from streams.deliveries.endpoint import Endpoint
@@ -110,11 +110,12 @@ class TeamsChannel:
     ) -> Response:
         """See `Channel.send`."""
         assert endpoint.url is not None
+        deadline = deadline_of(endpoint)
         said = message(notification)
         own = await made(self._renderer, endpoint, notification, endpoint.template)
         body = orjson.dumps(payload(said)).decode() if own.text is None else _own(own.text, said)
         posting = Posting(endpoint.url, body, JSON, note=own.note)
-        return await post(self._client, posting, endpoint.timeout, now, _judged)
+        return await post(self._client, posting, deadline, now, _judged)
 
     async def close(self) -> None:
         """Nothing: the client is shared."""

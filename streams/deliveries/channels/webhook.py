@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from streams.deliveries.channel import Response
-from streams.deliveries.channels.posting import Posting, post
+from streams.deliveries.channels.posting import Posting, deadline_of, post
 from streams.deliveries.channels.templating import Made, fault_of_json, made
 from streams.deliveries.client import DeliveryClient
 from streams.deliveries.endpoint import Endpoint
@@ -28,6 +28,7 @@ class WebhookChannel:
     ) -> Response:
         """See `Channel.send`."""
         assert endpoint.url is not None
+        deadline = deadline_of(endpoint)
         try:
             signing = [
                 self._vault.decrypt(secret.value, endpoint.id)
@@ -50,7 +51,7 @@ class WebhookChannel:
             (credential,) if credential else (),
             own.note,
         )
-        return await post(self._client, posting, endpoint.timeout, now)
+        return await post(self._client, posting, deadline, now)
 
     async def _body(self, endpoint: Endpoint, notification: Notification) -> Made:
         own = await made(self._renderer, endpoint, notification, endpoint.template)

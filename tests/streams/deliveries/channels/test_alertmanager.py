@@ -124,6 +124,23 @@ async def test_grouped_alerts_are_one_request(channel: AlertmanagerChannel) -> N
     assert len(json.loads(request.body)) == 200
 
 
+async def test_what_is_over_does_not_fire_again_by_an_attempt_that_comes_late(
+    channel: AlertmanagerChannel,
+) -> None:
+    firing = of_alerts([alert(transition=2), *alerts(1, transition=2)])
+    resolved = of_alerts([alert(state="resolved", transition=3)], "alert.resolved")
+    async with receiver() as served:
+        sent = endpoint("alertmanager", served.url)
+        await channel.send(sent, resolved, 1, NOW)
+        late = await channel.send(sent, firing, 2, NOW)
+        nothing = await channel.send(sent, of_alerts([alert(transition=2)]), 2, NOW)
+
+    told = [[each["labels"]["space_id"] for each in json.loads(request.body)] for request in served.requests]
+    assert told == [["s1"], ["space-0"]]
+    assert "(1 left out" in late.request
+    assert nothing.verdict is Verdict.DELIVERED
+
+
 class Running:
     """An Alertmanager, and the webhook that it notifies."""
 

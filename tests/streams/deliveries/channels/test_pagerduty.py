@@ -180,3 +180,27 @@ async def test_all_events_share_the_endpoint_s_time(channel: PagerDutyChannel) -
 
     assert response.verdict is Verdict.FAILED
     assert str(response.error).startswith("0 of 50 events taken")
+
+
+async def test_what_is_over_is_not_opened_again_by_an_attempt_that_comes_late(
+    channel: PagerDutyChannel,
+) -> None:
+    firing = of_alerts([alert(transition=2), *alerts(1, transition=2)])
+    resolved = of_alerts([alert(state="resolved", transition=3)], "alert.resolved")
+    async with receiver(answer(503)) as served:
+        failed = await channel.send(pager(served), firing, 1, NOW)
+        served.answering = TAKEN
+        served.requests.clear()
+        await channel.send(pager(served), resolved, 1, NOW + 1)
+        late = await channel.send(pager(served), firing, 2, NOW + 5)
+        nothing = await channel.send(pager(served), of_alerts([alert(transition=2)]), 2, NOW + 5)
+        again = await channel.send(pager(served), of_alerts([alert(transition=4)]), 1, NOW + 9)
+
+    assert failed.verdict is Verdict.FAILED
+    assert late.verdict is nothing.verdict is again.verdict is Verdict.DELIVERED
+    assert [(event["event_action"], event["dedup_key"]) for event in events(served)] == [
+        ("resolve", "al_0123456789abcdef0123"),
+        ("trigger", "al_00000000000000000000"),
+        ("trigger", "al_0123456789abcdef0123"),
+    ]
+    assert "1 left out" in nothing.request
