@@ -16,8 +16,11 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotat
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# What is tested beside: in Node, and against Alertmanager.
+BESIDE := var/lib/.node examples/node_modules/.installed var/lib/.alertmanager
+
 .PHONY: install
-install: system $(VENV)/.installed var/lib/.kafka var/lib/.node var/lib/.alertmanager ## everything that running and testing needs
+install: system $(VENV)/.installed var/lib/.kafka $(BESIDE) ## everything that running and testing needs
 
 .PHONY: run
 run: install ## install what is missing, then run Kafka, ClickHouse, all parts and simulated traffic
@@ -77,16 +80,17 @@ clean: ## remove what building and testing left; keeps the environment and the d
 
 .PHONY: distclean
 distclean: clean ## remove the environment, Kafka's jars and all data too
-	rm -rf $(VENV) .venv-bench var
+	rm -rf $(VENV) .venv-bench var examples/node_modules
 
-# Java and Maven, where this may install them; otherwise `infra.kafka` says what is missing.
+# Java and Maven (and Node.js, for what is tested in it), where this may install them; otherwise
+# `infra.kafka` says what is missing.
 .PHONY: system
 system:
-	@if ! { command -v java && command -v mvn; } >/dev/null 2>&1 \
+	@if ! { command -v java && command -v mvn && command -v npm; } >/dev/null 2>&1 \
 		&& [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
 		apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-			openjdk-17-jre-headless maven; fi
+			openjdk-17-jre-headless maven nodejs npm; fi
 
 $(BIN)/python:
 	@if [ -z "$(PYTHON)" ]; then \
@@ -120,6 +124,12 @@ var/lib/.node: tests/node/package-lock.json | system
 		cp tests/node/package.json tests/node/package-lock.json tests/node/.npmrc var/lib/node/ && \
 		npm ci --silent --prefix var/lib/node && touch $@; \
 	else echo "no npm: tests in Node will be skipped"; fi
+
+examples/node_modules/.installed: examples/package-lock.json | system
+	@if command -v npm >/dev/null 2>&1; then \
+		echo "installing the Node packages of the examples (locked, with hashes)" && \
+		npm ci --silent --prefix examples && touch $@; \
+	else echo "no npm: the example in Node will not be tested"; fi
 
 # The package is unpacked, not installed, so that nothing is started; with what it takes to run it there.
 var/lib/.alertmanager: | system
