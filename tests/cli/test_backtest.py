@@ -154,8 +154,8 @@ def test_ctrl_c_ends_it_and_what_was_found_is_told(
 
     def interrupted(*arguments: Any, **more: Any) -> Iterator[Any]:
         for step in whole(*arguments, **more):
-            yield step
             signal.raise_signal(signal.SIGINT)
+            yield step
 
     monkeypatch.setattr(command, "run_backtest", interrupted)
     before = signal.getsignal(signal.SIGINT)
@@ -185,7 +185,7 @@ def test_without_tables_or_without_clickhouse_it_says_what_to_do(
     [
         ("eror-rate", "there is no rule 'eror-rate': did you mean error-rate?"),
         ("nowhere.yaml", "nowhere.yaml can't be read"),
-        ("wrong.yaml", "wrong.yaml:3:15: failing: window: '2 moons'"),
+        ("wrong.yaml", "wrong.yaml:3:5: failing: rules[0].window: '2 moons'"),
         ("two.yaml", "has 2 rules (failing, other): say which, as in"),
         ("two.yaml#third", "there is no rule 'third'"),
     ],

@@ -296,8 +296,8 @@ def test_minutes_that_were_rebuilt_are_read_as_rebuilt(tables: Client, requests:
 def test_sampled_states_have_a_past_too(tables: Client) -> None:
     for minute, state in ((-10, 4.0), (-9, 6.0), (-1, 9.0)):
         tables.command(
-            "INSERT INTO samples (occurred_at, event_id, service, instance, name, value) "
-            f"SELECT fromUnixTimestamp64Micro({NOW + MINUTE * minute + 30 * SECOND}), '{minute}', "
+            "INSERT INTO samples (arrived_at, occurred_at, event_id, service, instance, name, value) "
+            f"SELECT now(), fromUnixTimestamp64Micro({NOW + MINUTE * minute + 30 * SECOND}), '{minute}', "
             f"'chat', 'a', 'depth', {state}"
         )
     compared = parse_rule(
@@ -313,7 +313,7 @@ def test_sampled_states_have_a_past_too(tables: Client) -> None:
             "slot_start": NOW + MINUTE,
             "mean": 5.0,
             "std": None,
-            "samples": 1,
+            "samples": 2,
         }
     ]
 

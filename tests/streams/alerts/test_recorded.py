@@ -21,6 +21,7 @@ from sinks.windows import WindowWriter
 from sinks.writer import Fetch
 from streams.alerts import recorded
 from streams.alerts.recorded import RecordedHistory, RecordedPane
+from streams.clock import clock
 from streams.windows.block import row_schema
 from streams.windows.measures import GROUPINGS, LATENCIES, Grouping
 from streams.windows.merge import merge
@@ -52,7 +53,7 @@ def tables(clickhouse: ClickHouseSettings) -> Iterator[Client]:
     prepare(settings, FOREVER)
     writer = WindowWriter(
         WINDOWS,
-        lambda: NOON,
+        clock,
         SinkMetrics(CollectorRegistry()),
         open_pane_interval=timedelta(0),
         timezone=UTC_ZONE,
@@ -130,9 +131,9 @@ def test_panes_of_a_second_are_read_too(tables: Client) -> None:
 
 def test_samples_are_read_hour_by_hour_in_the_order_in_which_they_occurred(tables: Client) -> None:
     tables.command(
-        "INSERT INTO samples (occurred_at, event_id, service, instance, name, value, imported) "
-        f"SELECT fromUnixTimestamp64Micro({NOON} + 1000000 * (59 - number) * 60), toString(number), 'chat', "
-        "'a', if(number % 2, 'depth', 'other'), number, number > 40 FROM numbers(60)"
+        "INSERT INTO samples (arrived_at, occurred_at, event_id, service, instance, name, value, imported) "
+        f"SELECT now(), fromUnixTimestamp64Micro({NOON} + 1000000 * (59 - number) * 60), toString(number), "
+        "'chat', 'a', if(number % 2, 'depth', 'other'), number, number > 40 FROM numbers(60)"
     )
     spans = list(RecordedHistory(tables, UTC_ZONE).samples("depth", NOON, NOON + 90 * MINUTE))
     everything = list(RecordedHistory(tables, UTC_ZONE, "all").samples("depth", NOON, NOON + HOUR))
