@@ -1,70 +1,46 @@
-"""Budgets: what each group has used since its period began, and the steps of the limit that it reached.
+"""Budgets: the steps of the limit that each group has reached in its period, and what is told of them.
 
-Groups are rows: `own` figures are counted here, minute by minute, from `since` on; `prior` ones are what
-history says of the period before. Each step is told once per period and group, as one more transition of
-the group's alert.
+Each step is told once per period and group, as one more transition of the group's alert. What was used is
+counted in `spending`.
 """
 
 from dataclasses import replace
-from datetime import UTC, datetime, time, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
+from streams.alerts.baseline import Floats
 from streams.alerts.evaluation import Window, selected
 from streams.alerts.judgement import say
 from streams.alerts.lifecycle import FIRING, RESOLVED, Group, OpenAlert, alert_id
 from streams.alerts.limits import Judging
-from streams.alerts.measures import Counted
 from streams.alerts.records import Evidence, alert_record, named, transition_decision
 from streams.alerts.rule import BudgetRule, dumped
+from streams.alerts.spending import (
+    FIGURES,
+    RECENT,
+    added,
+    begin,
+    count,
+    keys_of,
+    let_go,
+    limit_groups,
+    period_of,
+    recount,
+    slot_length,
+    spending,
+    start_over,
+    summed,
+)
 from streams.alerts.state import RuleState
 from streams.alerts.units import rounded
-from streams.windows.panes import HOUR, MINUTE, SECOND, Micros, Pane, micros_of
+from streams.windows.panes import HOUR, MINUTE, SECOND, Micros
 
-_RECENT: Final[Micros] = 15 * MINUTE
-"""In spans of it the last hour is kept, for the burn rate."""
-_SLOTS: Final = 60
-"""A rolling period is kept in so many spans at most: it is rounded up to whole ones."""
+_WELL_UNDER: Final = 0.9
+"""A rolling budget's alert resolves under this share of the lowest step: near the step, it would flap."""
 _NANO: Final = 1_000_000_000
-_ALL: Final = "_all"
-"""The key of the one group of the total."""
-_FIGURES: Final = ("spent", "requests", "unpriced")
-_SUMS: Final = tuple(f"{origin}_{figure}" for origin in ("own", "prior") for figure in _FIGURES)
-_TOLD: Final[dict[str, type[pl.DataType]]] = {
-    "told": pl.Float64,
-    "transition": pl.Int64,
-    "started_at": pl.Int64,
-}
-"""The highest step that was told; the alert's transitions in this period; when it began."""
-
-
-def period_of(rule: BudgetRule, at: Micros, zone: tzinfo) -> tuple[Micros, Micros]:
-    """Start and end of the period that a moment lies in; a rolling one ends with the moment's minute."""
-    if not isinstance(rule.period, str):
-        end = at - at % MINUTE + MINUTE
-        return end - rule.period, end
-    today = datetime.fromtimestamp(at / SECOND, UTC).astimezone(zone).date()
-    if rule.period == "day":
-        first, after = today, today + timedelta(days=1)
-    elif rule.period == "week":
-        first = today - timedelta(days=today.weekday())
-        after = first + timedelta(days=7)
-    else:
-        first = today.replace(day=1)
-        after = (first + timedelta(days=32)).replace(day=1)
-    days = Pane("1d", 0, None, zone)
-    # By noon, which every day has: midnights are skipped or doubled by some zones.
-    noons = [micros_of(datetime.combine(day, time(12), zone)) for day in (first, after)]
-    start, end = days.starts(np.array(noons, dtype=np.int64)).tolist()
-    return start, end
-
-
-def slot_length(rule: BudgetRule) -> Micros:
-    """In spans of which length a rolling budget counts."""
-    span = rule.period if not isinstance(rule.period, str) else 0
-    return max(_RECENT, -(-span // (_SLOTS * _RECENT)) * _RECENT)
 
 
 def spend(
@@ -83,13 +59,16 @@ def spend(
     `missed`: minutes are missing between the last one that was counted and this.
     """
     if not state.figures:
-        _begin(state, rule, window, begun, zone)
+        since = window.start if window.whole else window.end
+        period = period_of(rule, window.start, zone)
+        begin(state, rule, period, since, begun or since <= period[0])
     elif missed or not window.whole:
-        _start_over(state, window.start if window.whole else window.end)
+        start_over(state, window.start if window.whole else window.end)
     _turn(state, rule, window, at, zone)
     if window.whole:
-        _count(state, rule, _spending(rule, selected(rule, window.rows)), window.start, 1)
-    _let_go(state, rule, window.end, at)
+        count(state, rule, spending(rule, selected(rule, window.rows)), window.start, 1)
+    let_go(state, rule, window.end)
+    limit_groups(state, at.limits.most_spenders)
     groups = state.frames["groups"]
     over = int((groups["told"] > 0).sum())
     if state.figures["answered"]:
@@ -110,9 +89,9 @@ def correct_spending(
     start = end - MINUTE
     if not figures or start < max(figures["since"], figures["start"]):
         return False
-    _count(state, rule, _spending(rule, selected(rule, rows)), start, 1)
+    count(state, rule, spending(rule, selected(rule, rows)), start, 1)
     if replaced is not None:
-        _count(state, rule, _spending(rule, selected(rule, replaced)), start, -1)
+        count(state, rule, spending(rule, selected(rule, replaced)), start, -1)
     return True
 
 
@@ -133,20 +112,18 @@ def add_history(
     """
     if missing_history(state) != (start, until):
         return False
-    rows = _spending(rule, selected(rule, frame), frame_time="at")
-    on = _keys(rule)
+    rows = spending(rule, selected(rule, frame), frame_time="at")
+    on = keys_of(rule)
     if isinstance(rule.period, str):
-        groups = state.frames["groups"].with_columns(
-            pl.lit(0, pl.Int64).alias(f"prior_{f}") for f in _FIGURES
-        )
-        prior = rows.select(*on, *(pl.col(figure).alias(f"prior_{figure}") for figure in _FIGURES))
-        state.frames["groups"] = _added(groups, prior, on)
+        groups = state.frames["groups"].with_columns(pl.lit(0, pl.Int64).alias(f"prior_{f}") for f in FIGURES)
+        prior = rows.select(*on, *(pl.col(figure).alias(f"prior_{figure}") for figure in FIGURES))
+        state.frames["groups"] = added(groups, prior, on)
     else:
         length = slot_length(rule)
         slots = state.frames["slots"].filter(pl.col("slot") >= until - until % length)
         before = rows.with_columns((pl.col("at") - pl.col("at") % length).alias("slot")).drop("at")
-        state.frames["slots"] = _summed(slots, before, (*on, "slot"))
-        _recount(state, rule)
+        state.frames["slots"] = summed(slots, before, (*on, "slot"))
+        recount(state, rule)
     state.figures["answered"] = True
     return True
 
@@ -173,17 +150,6 @@ def revise_budget(state: RuleState, rule: BudgetRule, now: Micros) -> None:
     state.frames["groups"] = state.frames["groups"].with_columns(pl.Series("told", told))
 
 
-def _begin(state: RuleState, rule: BudgetRule, window: Window, begun: bool, zone: tzinfo) -> None:
-    start, end = period_of(rule, window.start, zone)
-    since = window.start if window.whole else window.end
-    answered = begun or since <= start
-    state.figures = {"start": start, "end": end, "since": since, "answered": answered, "rule": dumped(rule)}
-    keys: dict[str, type[pl.DataType]] = dict.fromkeys(_keys(rule), pl.String)
-    empty = pl.DataFrame(schema=keys | dict.fromkeys(_SUMS, pl.Int64) | _TOLD)
-    slots = pl.DataFrame(schema=keys | {"slot": pl.Int64} | dict.fromkeys(_FIGURES, pl.Int64))
-    state.frames = {"groups": empty, "recent": slots, "slots": slots}
-
-
 def _turn(state: RuleState, rule: BudgetRule, window: Window, at: Judging, zone: tzinfo) -> None:
     """If another period has begun, the alerts of the last one are over, and nothing is used yet."""
     figures = state.figures
@@ -203,73 +169,13 @@ def _turn(state: RuleState, rule: BudgetRule, window: Window, at: Judging, zone:
     figures["start"], figures["end"] = start, end
 
 
-def _start_over(state: RuleState, since: Micros) -> None:
-    """Minutes were missed: what is counted is a lower bound, until history says what there was."""
-    state.figures |= {"since": since, "answered": False}
-    state.frames["groups"] = state.frames["groups"].with_columns(
-        *(
-            (pl.col(f"own_{figure}") + pl.col(f"prior_{figure}")).alias(f"prior_{figure}")
-            for figure in _FIGURES
-        ),
-        *(pl.lit(0, pl.Int64).alias(f"own_{figure}") for figure in _FIGURES),
-    )
-
-
-def _spending(rule: BudgetRule, rows: pl.DataFrame, frame_time: str | None = None) -> pl.DataFrame:
-    """Keys, spent, requests and unpriced of each row; of a frame over time, its times."""
-    measure = rule.measure
-    columns = measure.columns if isinstance(measure, Counted) else ("cost_nano_usd",)
-    keys = [pl.col(key).cast(pl.String) for key in rule.keys] or [pl.lit("").alias(_ALL)]
-    times = [pl.col(frame_time)] if frame_time else []
-    return rows.select(
-        *keys, *times, pl.sum_horizontal(columns).cast(pl.Int64).alias("spent"), "requests", "unpriced"
-    )
-
-
-def _count(state: RuleState, rule: BudgetRule, rows: pl.DataFrame, start: Micros, sign: int) -> None:
-    on = _keys(rule)
-    rows = rows.with_columns(pl.col(figure) * sign for figure in _FIGURES)
-    own = rows.select(*on, *(pl.col(figure).alias(f"own_{figure}") for figure in _FIGURES))
-    state.frames["groups"] = _added(state.frames["groups"], own, on)
-    for name, length in (("recent", _RECENT), ("slots", slot_length(rule))):
-        if name == "slots" and isinstance(rule.period, str):
-            continue
-        slot = pl.lit(start - start % length, pl.Int64).alias("slot")
-        state.frames[name] = _summed(state.frames[name], rows.with_columns(slot), (*on, "slot"))
-
-
-def _let_go(state: RuleState, rule: BudgetRule, end: Micros, at: Judging) -> None:
-    """Of what is over, and of the least spenders where there are too many."""
-    frames = state.frames
-    frames["recent"] = frames["recent"].filter(pl.col("slot") >= end - HOUR - _RECENT)
-    if not isinstance(rule.period, str):
-        over = pl.col("slot") + slot_length(rule) <= end - rule.period
-        left = frames["slots"].filter(~over)
-        if left.height < frames["slots"].height:
-            frames["slots"] = left
-            _recount(state, rule)
-    excess = frames["groups"].height - at.limits.most_spenders
-    if excess > 0:
-        spent = pl.col("own_spent") + pl.col("prior_spent")
-        frames["groups"] = frames["groups"].sort(pl.col("told") > 0, spent, descending=True).head(-excess)
-        state.forgotten += excess
-
-
-def _recount(state: RuleState, rule: BudgetRule) -> None:
-    """A rolling budget's figures are those of the slots that are left."""
-    on = _keys(rule)
-    sums = state.frames["slots"].group_by(on).agg(pl.col(f).sum().alias(f"own_{f}") for f in _FIGURES)
-    alerts = state.frames["groups"].select(*on, *_TOLD).filter(pl.col("told") > 0)
-    state.frames["groups"] = _added(_empty(state.frames["groups"], alerts), sums, on)
-
-
 def _tell_steps(state: RuleState, rule: BudgetRule, window: Window, at: Judging) -> None:
     groups = state.frames["groups"]
     told = groups["told"].to_numpy()
     reached = _reached(rule, groups)
-    if not isinstance(rule.period, str) and ((told > 0) & (reached == 0)).any():
-        under = pl.Series((told > 0) & (reached == 0))
-        _resolve(state, rule, under, window, "less than the lowest step is used", at.now)
+    under = (told > 0) & (_shares(rule, groups) < _WELL_UNDER * rule.steps[0])
+    if not isinstance(rule.period, str) and under.any():
+        _resolve(state, rule, pl.Series(under), window, "well under the lowest step again", at.now)
         groups = state.frames["groups"]
         told = groups["told"].to_numpy()
     crossing = np.flatnonzero(reached > told)[: at.limits.most_groups]
@@ -309,7 +215,7 @@ def _resolve(
 ) -> None:
     """End the alerts of these rows, at the window's end."""
     groups = state.frames["groups"]
-    for figures in groups.filter(which).sort(_keys(rule)).iter_rows(named=True):
+    for figures in groups.filter(which).sort(keys_of(rule)).iter_rows(named=True):
         group = tuple(figures[key] for key in rule.keys)
         alert = _alert(state, rule, group, figures["started_at"], figures["transition"] + 1)
         evidence = _evidence(state, rule, figures, window, figures["told"], None, reset=reset)
@@ -326,21 +232,25 @@ def _resolve(
     )
 
 
-def _reached(rule: BudgetRule, groups: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _reached(rule: BudgetRule, groups: pl.DataFrame) -> Floats:
     """The highest step that each row has reached; 0: none."""
-    used = (groups["own_spent"] + groups["prior_spent"]).to_numpy()
-    shares = used / (rule.limit * _scale(rule))
     steps = np.array((0.0, *rule.steps))
-    return np.asarray(steps[np.searchsorted(steps[1:], shares, side="right")])
+    return np.asarray(steps[np.searchsorted(steps[1:], _shares(rule, groups), side="right")])
+
+
+def _shares(rule: BudgetRule, groups: pl.DataFrame) -> Floats:
+    """Which share of the limit each row has used."""
+    used = (groups["own_spent"] + groups["prior_spent"]).to_numpy()
+    return np.asarray(used / (rule.limit * _scale(rule)))
 
 
 def _burned(state: RuleState, rule: BudgetRule, rows: pl.DataFrame, end: Micros) -> list[float | None]:
     """What each row used per hour, over the last hour: in whole quarters, of which one is running."""
     since = max(end - HOUR, state.figures["since"])
-    first = -(-since // _RECENT) * _RECENT
-    first = first if first < end else since - since % _RECENT
+    first = -(-since // RECENT) * RECENT
+    first = first if first < end else since - since % RECENT
     span = end - max(first, state.figures["since"])
-    on = _keys(rule)
+    on = keys_of(rule)
     recent = state.frames["recent"].filter(pl.col("slot") >= first).group_by(on).agg(pl.col("spent").sum())
     spent = rows.select(on).join(recent, on=on, how="left", maintain_order="left")["spent"].fill_null(0)
     return [value * HOUR / span if span > 0 else None for value in spent.to_list()]
@@ -411,10 +321,6 @@ def _alert(
     return OpenAlert(group, alert_id(rule.id, group, start), "firing", transition, started_at, 1)
 
 
-def _keys(rule: BudgetRule) -> tuple[str, ...]:
-    return rule.keys or (_ALL,)
-
-
 def _scale(rule: BudgetRule) -> int:
     """How many of what is counted make one of the limit's unit."""
     return _NANO if rule.metric == "cost" else 1
@@ -422,21 +328,3 @@ def _scale(rule: BudgetRule) -> int:
 
 def _iso(at: Micros) -> str:
     return datetime.fromtimestamp(at // SECOND, UTC).isoformat().replace("+00:00", "Z")
-
-
-def _empty(groups: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows that lack figures, with 0 for them, in the columns of `groups`."""
-    missing = [name for name in groups.columns if name not in rows.columns]
-    zeros = [pl.lit(0).cast(groups.schema[name]).alias(name) for name in missing]
-    return rows.with_columns(zeros).select(groups.columns)
-
-
-def _added(groups: pl.DataFrame, rows: pl.DataFrame, on: tuple[str, ...]) -> pl.DataFrame:
-    """Groups with the figures of `rows` added."""
-    together = pl.concat([groups, _empty(groups, rows)])
-    return together.group_by(on, maintain_order=True).agg(pl.col(_SUMS).sum(), pl.col(*_TOLD).max())
-
-
-def _summed(slots: pl.DataFrame, rows: pl.DataFrame, on: tuple[str, ...]) -> pl.DataFrame:
-    together = pl.concat([slots, rows.select(slots.columns)])
-    return together.group_by(on, maintain_order=True).agg(pl.col(_FIGURES).sum())

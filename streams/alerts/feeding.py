@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 import polars as pl
 
 from schemas.batch import OFFSET
-from streams.alerts import budget
+from streams.alerts import spending
 from streams.alerts.evaluation import kind_of, latencies_of
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Judged, Question, RuleVersion
@@ -94,7 +94,7 @@ class Panes:
     def _first(self, start: Micros) -> Micros:
         """From where panes have to be told: the windows that are judged need what is before them."""
         if isinstance(self._rule, BudgetRule):
-            begin, _ = budget.period_of(self._rule, start, self._zone)
+            begin, _ = spending.period_of(self._rule, start, self._zone)
             return begin - begin % self.length
         return start - (self._rule.window - self.length)
 

@@ -15,7 +15,7 @@ from typing import Final
 import polars as pl
 
 from schemas.errors import RefusedError
-from streams.alerts import budget
+from streams.alerts import budget, spending
 from streams.alerts.baseline import References
 from streams.alerts.evaluation import Window, evaluate, kind_of, latencies_of
 from streams.alerts.judged import Judged, Question, RuleVersion
@@ -122,7 +122,7 @@ class Judge:
                 if missing is not None:
                     questions.append(Question(rule, "reference", *missing))
             elif rule.kind == "budget" and (span := budget.missing_history(state)) is not None:
-                step = None if isinstance(rule.period, str) else budget.slot_length(rule)
+                step = None if isinstance(rule.period, str) else spending.slot_length(rule)
                 questions.append(Question(rule, "spent", *span, step))
         return questions
 
