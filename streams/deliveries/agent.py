@@ -209,12 +209,11 @@ class DeliveryAgent:
         for notice in seen.notices:
             target = self._targets.get(notice.endpoint_id)
             if target is not None and target.endpoint is not None:
-                log.warning(
-                    "%s has been failing for %.0f %% of the time until it is disabled: %s",
-                    notice.endpoint_id,
-                    notice.share * 100,
-                    notice.disabled_because or notice.health.error,
-                )
+                if notice.disabled_because is None:
+                    share, error = notice.share * 100, notice.health.error
+                    log.warning(
+                        "%s: %.0f %% of the time until it is disabled: %s", notice.endpoint_id, share, error
+                    )
                 told += notices(notice, target.endpoint, others, self._policy.disable_after, now)
         if told:
             await ledger.send(topics.NOTIFICATIONS, [(each.endpoint_id, each.record()) for each in told])

@@ -156,6 +156,8 @@ class Receiver:
             signed = True
         except WebhookVerificationError:
             signed = False
+        if taken:
+            self.taken.add(headers["webhook-id"])
         self.requests.append(
             Request(time.time(), self.endpoint_id, headers["webhook-id"], taken, signed, body)
         )
