@@ -92,7 +92,6 @@ class NotifierAgent(Agent):
 
     async def tick(self, now: Micros, ledger: Ledger) -> None:
         """See `Agent`."""
-        self._subscribing.check()
         if self._notifier is None:
             return
         notifier = self._informed()

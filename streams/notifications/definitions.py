@@ -17,7 +17,8 @@ from streams.notifications.silence import Acknowledgement, Silence, parse_silenc
 log = logging.getLogger(__name__)
 
 _Read = TypeVar("_Read")
-_REFUSED: Final = (RuleError, EndpointError, SilenceError)
+_REFUSED: Final = (RuleError, EndpointError, SilenceError, ValueError, TypeError, AttributeError)
+"""The last three for JSON that is no object at all."""
 
 
 class Followed(Generic[_Read]):

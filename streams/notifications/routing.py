@@ -25,8 +25,8 @@ class Routing:
     def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
         self._endpoints = dict(endpoints)
         self._alike = {
-            endpoint.id: not any(subscription.filters for subscription in endpoint.subscriptions)
-            for endpoint in endpoints.values()
+            id_: not any(subscription.filters for subscription in endpoint.subscriptions)
+            for id_, endpoint in endpoints.items()
         }
         self._particular = [id_ for id_, alike in self._alike.items() if not alike]
         self._answers: dict[tuple[str, ...], bool] = {}

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 GROUP: Final = "chatgauge-subscriptions"
 _EVENTS: Final = {REQUESTS.name: "RequestEvent", SPANS.name: "SpanEvent"}
 _TIMES: Final = ("watermark", "pane_start", "pane_end")
+_AWAY: Final = (KafkaError, OSError, TimeoutError, RegistryUnavailableError)
 _FETCH_MS: Final = 200
 _MOST_RECORDS: Final = 5_000
 _FIRST_PAUSE_S: Final = 0.5
@@ -119,11 +120,6 @@ class Subscribing:
         self._definitions.listen(self._redefine)
         self._running = asyncio.create_task(self._run())
 
-    def check(self) -> None:
-        """Raise what has ended it, if something has."""
-        if self._running is not None and self._running.done() and not self._running.cancelled():
-            self._running.result()
-
     async def stop(self) -> None:
         """End, after the batch under way."""
         if self._running is not None:
@@ -158,10 +154,17 @@ class Subscribing:
                 else:
                     await self._changed.wait()
                 pause = _FIRST_PAUSE_S
-            except (KafkaError, OSError, TimeoutError, RegistryUnavailableError) as error:
+            except Exception as error:
+                # Whatever it is: alerts, which share the process, don't depend on it.
+                expected = isinstance(error, _AWAY)
                 self.failure = f"{type(error).__name__}: {error}"
                 metrics.SUBSCRIPTION_FAILURES.inc()
-                log.warning("events aren't followed (%s); again in %.1f s", self.failure, pause)
+                log.log(
+                    logging.WARNING if expected else logging.ERROR,
+                    "events aren't followed (%s); again in %.1f s",
+                    *(self.failure, pause),
+                    exc_info=not expected,
+                )
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
 
