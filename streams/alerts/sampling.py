@@ -234,8 +234,8 @@ class Sampling:
         evaluated = self._evaluated(sampled, frame)
         for row, (at, offset) in enumerate(zip(times, offsets, strict=True)):
             group = (rows[row][0], rows[row][1])
-            self._look_for_silence(sampled, at, now)
             self._saw(sampled, group, at)
+            self._look_for_silence(sampled, at, now)
             found = evaluated[row]
             verdict = Verdict.HOLDS if found is None else _verdict(*found)
             self._count(sampled, group, at, verdict is Verdict.VIOLATES, now)
