@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from clickhouse_connect.driver.client import Client
 from typer.testing import CliRunner, Result
 
 from cli import backtest as command
+from cli import definitions
 from cli.definitions import NoSuchRuleError, rule_of_file, rule_of_files
 from cli.main import app
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings, RetentionSettings
+from infra.topics import create
 from schemas.topics import ENDPOINTS, RULES, Topic
 from sinks.clickhouse import connect
 from sinks.tables import prepare
@@ -83,16 +86,19 @@ def backtest(*arguments: object) -> Result:
 def test_the_alerts_and_who_would_have_been_told_by_rule_and_endpoints_of_kafka(
     tables: Client,
     database: ClickHouseSettings,
-    fresh_kafka: str,
-    create_topics: Any,
+    kafka: str,
+    topic_prefix: str,
     monkeypatch: pytest.MonkeyPatch,
     file: Path,
 ) -> None:
-    create_topics(fresh_kafka, partitions=1)
-    around(database, monkeypatch, fresh_kafka)
+    around(database, monkeypatch, kafka)
+    rules, endpoints = (replace(topic, name=f"{topic_prefix}.{topic.name}") for topic in (RULES, ENDPOINTS))
+    asyncio.run(create(kafka, partitions=1, topics=[rules, endpoints]))
+    monkeypatch.setattr(definitions, "RULES", rules)
+    monkeypatch.setattr(definitions, "ENDPOINTS", endpoints)
     failing = dumped(rule_of_file(str(file)))
     pager = {"id": "pager", "channel": "webhook", "url": "https://example.org/hook"}
-    asyncio.run(published(fresh_kafka, [(RULES, "failing", failing), (ENDPOINTS, "pager", pager)]))
+    asyncio.run(published(kafka, [(rules, "failing", failing), (endpoints, "pager", pager)]))
 
     done = backtest("failing", "--from", START, "--to", END)
 
