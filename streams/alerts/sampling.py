@@ -291,6 +291,7 @@ class Sampling:
         if changed is None:
             state.open[group] = alert
             return
+        sampled.look_at = ALWAYS  # what is looked for depends on the alerts that there are
         words = summary(rule, before or alert, changed, evidence)
         tell(state, alert, alert_record(rule, state.revision, alert, changed, evidence, now, words), at)
         state.closed.clear()
