@@ -8,7 +8,7 @@ from api.alerting.cursor import Cursor
 from api.alerting.sql import AlertFilter, DeliveryFilter
 from api.clickhouse import ClickHouse
 from streams.deliveries.notification import Notification
-from streams.windows.panes import Micros, micros_of
+from streams.windows.panes import Micros
 
 Row = Mapping[str, Any]
 """A row by its columns, which are the fields of the Avro record; instants are aware datetimes."""
@@ -78,7 +78,7 @@ class Archive:
     @staticmethod
     def notification_of(row: Row) -> Notification:
         """A row of `notifications` as the notification that it was."""
-        return Notification.of({**row, "created_at": micros_of(row["created_at"])})
+        return Notification.of(row)
 
 
 def _page(rows: list[dict[str, Any]], limit: int) -> Page:

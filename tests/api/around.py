@@ -25,6 +25,8 @@ from api.live.reader import Reader
 from api.metrics import ApiMetrics, Scrape
 from api.times import Clock
 from infra.settings import ClickHouseSettings, NotificationSettings, WindowSettings
+from schemas.codec import Codec
+from schemas.contract import schema
 from schemas.topics import Topic
 from streams.definitions import Definition, decode, encode
 from streams.deliveries.addresses import AllowList
@@ -226,3 +228,9 @@ def alert(**differing: Any) -> dict[str, Any]:
         "sources": ["chat.requests/2/81204-83377", "chat.requests/3/5-9"],
         "details": ["mean=0.02"],
     } | differing
+
+
+def read_back(record: Mapping[str, Any]) -> dict[str, Any]:
+    """An alert's record as it comes from Kafka."""
+    codec = Codec(schema("Alert"))
+    return codec.decode(codec.encode(record))

@@ -1,6 +1,7 @@
 """A ClickHouse with the tables of Chatgauge, and windows in it as the sink writes them."""
 
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -19,9 +20,8 @@ from sinks.clickhouse import connect
 from sinks.metrics import SinkMetrics
 from sinks.tables import migrate
 from sinks.windows import WindowWriter
-from sinks.writer import Fetch, Tenure
+from sinks.writer import Fetch, Step, Tenure
 
-WriteRecords = Callable[[Topic, Sequence[Mapping[str, Any]]], None]
 WriteWindows = Callable[[Sequence[tuple[int, bytes, bytes]]], None]
 
 
@@ -39,58 +39,65 @@ def away() -> ClickHouseSettings:
     return ClickHouseSettings(host="127.0.0.1", port=free_port())
 
 
+def _migrated(settings: ClickHouseSettings) -> None:
+    kept = {f"{what}_days": 10_000 for what in ("windows", "alerts", "decisions", "deliveries")}
+    with connect(settings) as client:
+        migrate(client, RetentionSettings.model_validate(kept))
+
+
 @pytest.fixture
 def tables(database: ClickHouseSettings) -> ClickHouseSettings:
     """A database with Chatgauge's tables, which keep everything."""
-    with connect(database) as client:
-        kept = {f"{what}_days": 10_000 for what in ("windows", "alerts", "decisions", "deliveries")}
-        migrate(client, RetentionSettings.model_validate(kept))
+    _migrated(database)
     return database
+
+
+@pytest.fixture(scope="module")
+def shared_tables(clickhouse: ClickHouseSettings) -> Iterator[ClickHouseSettings]:
+    """The same for all tests of a module that only read: making the tables takes seconds."""
+    settings = clickhouse.model_copy(update={"database": f"test_{uuid.uuid4().hex[:12]}"})
+    with connect(clickhouse, database="default") as client:
+        client.command(f"CREATE DATABASE {settings.database}")
+        _migrated(settings)
+        yield settings
+        client.command(f"DROP DATABASE {settings.database}")
 
 
 @pytest.fixture
 def write_windows(tables: ClickHouseSettings) -> WriteWindows:
     """Writes blocks, given as (partition, key, value), to ClickHouse as the sink does."""
-
-    def write(blocks: Sequence[tuple[int, bytes, bytes]]) -> None:
-        writer = WindowWriter(
-            WINDOWS,
-            lambda: 1_777_900_000_000_000,
-            SinkMetrics(CollectorRegistry()),
-            open_pane_interval=timedelta(0),
-            timezone=ZoneInfo("UTC"),
-            max_rows=100_000,
-        )
-        tenure = Tenure(0, 0)
-        records = [_Record(n, 0, key, value) for n, (_, key, value) in enumerate(blocks)]
-        step = writer.take([Fetch(tenure, records)], frozenset({tenure}), 0.0, last=True)
-        with connect(tables) as client:
-            for insert in step.inserts:
-                client.insert_arrow(insert.table, insert.rows, settings={"async_insert": 0})
-
-    return write
+    return lambda blocks: store_windows(tables, blocks)
 
 
-@pytest.fixture
-def write_records(tables: ClickHouseSettings) -> WriteRecords:
-    """Writes records of a topic (alerts, decisions, notifications, deliveries) to ClickHouse as the sink
-    does; each call goes on behind the one before."""
-    ends: dict[str, int] = {}
+def store_windows(tables: ClickHouseSettings, blocks: Sequence[tuple[int, bytes, bytes]]) -> None:
+    """Writes blocks, given as (partition, key, value), as the sink does."""
+    writer = WindowWriter(
+        WINDOWS,
+        lambda: 1_777_900_000_000_000,
+        SinkMetrics(CollectorRegistry()),
+        open_pane_interval=timedelta(0),
+        timezone=ZoneInfo("UTC"),
+        max_rows=100_000,
+    )
+    tenure = Tenure(0, 0)
+    records = [_Record(n, 0, key, value) for n, (_, key, value) in enumerate(blocks)]
+    _insert(tables, writer.take([Fetch(tenure, records)], frozenset({tenure}), 0.0, last=True))
 
-    def write(topic: Topic, records: Sequence[Mapping[str, Any]]) -> None:
-        codec = Codec(schema(topic.record))
-        first = ends.get(topic.name, 0)
-        ends[topic.name] = first + len(records)
-        kept = [
-            _Record(first + n, 1_777_896_000_000, b"", codec.encode(record))
-            for n, record in enumerate(records)
-        ]
-        writer = dict(writers(lambda: 1_777_896_000_000_000))[topic]
-        tenure = Tenure(0, 0)
-        step = writer.take([Fetch(tenure, kept)], frozenset({tenure}), 0.0, last=True)
-        assert not step.letters
-        with connect(tables) as client:
-            for insert in step.inserts:
-                client.insert_arrow(insert.table, insert.rows, settings={"async_insert": 0})
 
-    return write
+def store_records(tables: ClickHouseSettings, topic: Topic, records: Sequence[Mapping[str, Any]]) -> None:
+    """Writes all records of a topic (alerts, decisions, notifications, deliveries) as the sink does."""
+    codec = Codec(schema(topic.record))
+    kept = [
+        _Record(offset, 1_777_896_000_000, b"", codec.encode(record)) for offset, record in enumerate(records)
+    ]
+    writer = {each.name: writer for each, writer in writers(lambda: 1_777_896_000_000_000)}[topic.name]
+    tenure = Tenure(0, 0)
+    step = writer.take([Fetch(tenure, kept)], frozenset({tenure}), 0.0, last=True)
+    assert not step.letters
+    _insert(tables, step)
+
+
+def _insert(tables: ClickHouseSettings, step: Step) -> None:
+    with connect(tables) as client:
+        for insert in step.inserts:
+            client.insert_arrow(insert.table, insert.rows, settings={"async_insert": 0})

@@ -16,8 +16,8 @@ from infra.settings import ClickHouseSettings
 from schemas.topics import ALERTS, DECISIONS, DELIVERIES, NOTIFICATIONS, RULES, SILENCES
 from streams.definitions import Definition
 from streams.windows.panes import SECOND
-from tests.api.around import ADMIN, NOON, Around, alert
-from tests.api.conftest import WriteRecords
+from tests.api.around import ADMIN, NOON, Around, alert, read_back
+from tests.api.conftest import store_records
 
 
 class TestOpenAlerts:
@@ -278,65 +278,75 @@ class TestWithoutClickHouse:
             assert int(answer.headers["retry-after"]) > 0
 
 
+def numbered(number: int, **differing: Any) -> dict[str, Any]:
+    return alert(alert_id=f"al_{number}", changed_at=NOON + number * SECOND, **differing)
+
+
+@pytest.fixture(scope="module")
+def stocked(shared_tables: ClickHouseSettings) -> ClickHouseSettings:
+    store_records(
+        shared_tables,
+        ALERTS,
+        [
+            numbered(1),
+            numbered(1),
+            numbered(1, revision=1, value=0.2),
+            numbered(2),
+            numbered(2, transition=2, state="resolved", severity="critical"),
+            numbered(3, rule_id="slow", group=["service=search"], severity="info"),
+            numbered(4, state="pending"),
+        ],
+    )
+    decision = {"decided_at": NOON + SECOND, "reason": "because", "alert_id": "al_1", "transition": 1}
+    store_records(
+        shared_tables,
+        DECISIONS,
+        [
+            decision | {"decision_id": "de_1", "what": "firing", "value": 0.14},
+            decision | {"decision_id": "de_2", "what": "silenced", "silence_id": "si_1"},
+            decision | {"decision_id": "de_2", "what": "silenced", "silence_id": "si_1"},
+            decision | {"decision_id": "de_3", "what": "notified", "notification_id": "nt_1"},
+        ],
+    )
+    store_records(
+        shared_tables,
+        NOTIFICATIONS,
+        [
+            {
+                "notification_id": "nt_1",
+                "endpoint_id": "oncall",
+                "type": "alert.firing",
+                "created_at": NOON,
+                "body": "{}",
+                "alerts": ["al_1/1", "al_10/1"],
+            }
+        ],
+    )
+    attempt = {"notification_id": "nt_1", "endpoint_id": "oncall", "channel": "webhook"}
+    store_records(
+        shared_tables,
+        DELIVERIES,
+        [
+            attempt
+            | {
+                "attempt_id": f"at_{n}",
+                "type": "alert.firing",
+                "attempt": n,
+                "outcome": outcome,
+                "started_at": NOON + n * SECOND,
+            }
+            for n, outcome in enumerate(("failed", "delivered"), 1)
+        ],
+    )
+    return shared_tables
+
+
 class TestHistory:
     """With the tables, and records in them as the sink writes them."""
 
     @pytest.fixture
-    async def around(self, tables: ClickHouseSettings, write_records: WriteRecords) -> AsyncIterator[Around]:
-        def at(number: int, **differing: Any) -> dict[str, Any]:
-            return alert(alert_id=f"al_{number}", changed_at=NOON + number * SECOND, **differing)
-
-        write_records(
-            ALERTS,
-            [
-                at(1),
-                at(1),
-                at(1, revision=1, value=0.2),
-                at(2),
-                at(2, transition=2, state="resolved", severity="critical"),
-                at(3, rule_id="slow", group=["service=search"], severity="info"),
-                at(4, state="pending"),
-            ],
-        )
-        decision = {"decided_at": NOON + SECOND, "reason": "because", "alert_id": "al_1", "transition": 1}
-        write_records(
-            DECISIONS,
-            [
-                decision | {"decision_id": "de_1", "what": "firing", "value": 0.14},
-                decision | {"decision_id": "de_2", "what": "silenced", "silence_id": "si_1"},
-                decision | {"decision_id": "de_2", "what": "silenced", "silence_id": "si_1"},
-                decision | {"decision_id": "de_3", "what": "notified", "notification_id": "nt_1"},
-            ],
-        )
-        write_records(
-            NOTIFICATIONS,
-            [
-                {
-                    "notification_id": "nt_1",
-                    "endpoint_id": "oncall",
-                    "type": "alert.firing",
-                    "created_at": NOON,
-                    "body": "{}",
-                    "alerts": ["al_1/1", "al_10/1"],
-                }
-            ],
-        )
-        attempt = {"notification_id": "nt_1", "endpoint_id": "oncall", "channel": "webhook"}
-        write_records(
-            DELIVERIES,
-            [
-                attempt
-                | {
-                    "attempt_id": f"at_{n}",
-                    "type": "alert.firing",
-                    "attempt": n,
-                    "outcome": outcome,
-                    "started_at": NOON + n * SECOND,
-                }
-                for n, outcome in enumerate(("failed", "delivered"), 1)
-            ],
-        )
-        async with Around(tables) as around:
+    async def around(self, stocked: ClickHouseSettings) -> AsyncIterator[Around]:
+        async with Around(stocked) as around:
             around.reads_alerts()
             silence = {
                 "id": "si_1",
@@ -347,8 +357,8 @@ class TestHistory:
                 "reason": "moving",
             }
             await around.topics.publish(SILENCES, Definition("si_1", 1, False, NOON, "", silence))
-            around.alerts.take(at(1, revision=1, value=0.2))
-            around.alerts.take(at(3, transition=2, state="resolved", rule_id="slow"))
+            around.alerts.take(read_back(numbered(1, revision=1, value=0.2)))
+            around.alerts.take(read_back(numbered(3, transition=2, state="resolved", rule_id="slow")))
             yield around
 
     async def test_each_alert_is_there_once_as_it_is_now(self, http: httpx.AsyncClient) -> None:

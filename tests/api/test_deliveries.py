@@ -13,7 +13,7 @@ from schemas.topics import DELIVERIES, NOTIFICATIONS
 from streams.deliveries.notification import Notification
 from streams.windows.panes import MINUTE, SECOND
 from tests.api.around import ADMIN, NOON, Around, Sent
-from tests.api.conftest import WriteRecords
+from tests.api.conftest import store_records
 
 
 def notification(number: int, **differing: Any) -> dict[str, Any]:
@@ -61,10 +61,11 @@ class TestRedriver:
         assert {each.body for each in sent.notifications} == {"{}"}
 
 
-@pytest.fixture
-async def around(tables: ClickHouseSettings, write_records: WriteRecords) -> AsyncIterator[Around]:
+@pytest.fixture(scope="module")
+def stocked(shared_tables: ClickHouseSettings) -> ClickHouseSettings:
     """Five notifications: delivered; failed; delivered after it was redriven; parked; of another endpoint."""
-    write_records(
+    store_records(
+        shared_tables,
         NOTIFICATIONS,
         [
             notification(1),
@@ -76,7 +77,8 @@ async def around(tables: ClickHouseSettings, write_records: WriteRecords) -> Asy
             notification(5, endpoint_id="other"),
         ],
     )
-    write_records(
+    store_records(
+        shared_tables,
         DELIVERIES,
         [
             attempt(1, "delivered"),
@@ -88,7 +90,12 @@ async def around(tables: ClickHouseSettings, write_records: WriteRecords) -> Asy
             attempt(5, "failed", endpoint_id="other"),
         ],
     )
-    async with Around(tables) as around:
+    return shared_tables
+
+
+@pytest.fixture
+async def around(stocked: ClickHouseSettings) -> AsyncIterator[Around]:
+    async with Around(stocked) as around:
         around.time.passes(3600)
         async with around.http() as http:
             await http.post("/api/endpoints", json=ENDPOINT_EXAMPLE, headers=dict(ADMIN))

@@ -17,7 +17,7 @@ from streams.definitions import Definition
 from streams.windows.panes import MINUTE
 from tests.api.around import ADMIN, NOON, Around
 from tests.api.blocks import Request, block
-from tests.api.conftest import WriteWindows
+from tests.api.conftest import store_windows
 
 
 @pytest.fixture
@@ -190,6 +190,19 @@ async def _at_once() -> None:
     return
 
 
+@pytest.fixture(scope="module")
+def stocked(shared_tables: ClickHouseSettings) -> ClickHouseSettings:
+    fine, failed = [Request()] * 9, [Request(error_type="timeout")] * 9
+    store_windows(
+        shared_tables,
+        [
+            (0, *block(failed if 3 <= n < 6 else fine, pane="1m", start=NOON + n * MINUTE, closed=True))
+            for n in range(10)
+        ],
+    )
+    return shared_tables
+
+
 class TestBacktest:
     """Over windows in ClickHouse: from the third minute to the sixth all requests fail."""
 
@@ -208,15 +221,8 @@ class TestBacktest:
     SPAN: Final = MappingProxyType({"start": "2026-05-04T12:00:00Z", "end": "2026-05-04T12:10:00Z"})
 
     @pytest.fixture
-    async def around(self, tables: ClickHouseSettings, write_windows: WriteWindows) -> AsyncIterator[Around]:
-        fine, failed = [Request()] * 9, [Request(error_type="timeout")] * 9
-        write_windows(
-            [
-                (0, *block(failed if 3 <= n < 6 else fine, pane="1m", start=NOON + n * MINUTE, closed=True))
-                for n in range(10)
-            ]
-        )
-        async with Around(tables) as around:
+    async def around(self, stocked: ClickHouseSettings) -> AsyncIterator[Around]:
+        async with Around(stocked) as around:
             around.time.passes(3600)
             yield around
 
