@@ -12,7 +12,7 @@ from streams.notifications.transition import Transition
 from streams.windows.panes import Micros
 
 _MOST_NOTIFICATIONS = 256
-_MOST_DECISIONS = 5_000
+_MOST_DECISIONS = 2_000
 """In one step; the next one, a moment later, goes on."""
 
 
