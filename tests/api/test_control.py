@@ -145,6 +145,7 @@ async def test_alerts_are_shown_as_they_are_raised_and_an_acknowledgement_holds_
         await until(lambda: other.get("/api/alerts"), 1.0, is_held)
 
 
+@pytest.mark.alone
 def test_the_admin_key_is_shown_once_and_renewed_from_the_command_line(
     kafka_with_topics: str, away: ClickHouseSettings, tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def test_large_messages_pass_whole(proxy: Proxy) -> None:
     assert received == sent
 
 
+@pytest.mark.alone
 def test_a_delay_counts_each_way_and_does_not_narrow_the_line(proxy: Proxy) -> None:
     with Client(proxy) as client:
         client.ask(b"warm\n")

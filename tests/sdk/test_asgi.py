@@ -137,6 +137,7 @@ def test_the_handler_fills_the_request_in(
     assert span["request_id"] == record["request_id"]
 
 
+@pytest.mark.alone
 def test_the_latency_ends_with_the_response_and_not_with_background_tasks(
     call: Callable[..., dict[str, Any]],
 ) -> None:

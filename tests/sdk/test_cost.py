@@ -5,7 +5,10 @@ from collections.abc import Callable
 from statistics import median
 
 import chatgauge
+import pytest
 from chatgauge.testing import CaptureTransport
+
+pytestmark = pytest.mark.alone
 
 MOST_US = 20.0
 FIELDS = {"provider": "openai", "model": "gpt-4o", "user_id": "user-1234", "space_id": "s1"}

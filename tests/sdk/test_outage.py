@@ -246,6 +246,7 @@ def nowhere(request: pytest.FixtureRequest) -> Iterator[tuple[KafkaConnection, s
         )
 
 
+@pytest.mark.alone
 def test_where_nobody_takes_events_they_wait_and_closing_ends_in_time(
     nowhere: tuple[KafkaConnection, str], service: str, caplog: pytest.LogCaptureFixture
 ) -> None:

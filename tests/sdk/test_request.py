@@ -78,6 +78,7 @@ def test_what_was_not_marked_is_unknown_and_not_zero(measured: Pair) -> None:
     assert [record[name] for name in unknown] == [None] * len(unknown)
 
 
+@pytest.mark.alone
 def test_model_time_is_what_the_model_spans_cover(measured: Pair) -> None:
     gauge, captured = measured
     with gauge.request() as request:
@@ -156,6 +157,7 @@ def test_it_can_be_started_and_finished_by_hand(measured: Pair) -> None:
     assert record["error_type"] == "overloaded"
 
 
+@pytest.mark.alone
 def test_the_latency_can_end_before_the_request_does(measured: Pair) -> None:
     gauge, captured = measured
     with gauge.request() as request:

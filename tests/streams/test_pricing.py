@@ -291,6 +291,7 @@ def test_invented_model_names_do_not_fill_the_memory() -> None:
     assert prices.known_pairs <= 20_000
 
 
+@pytest.mark.alone
 def test_a_batch_of_sixty_thousand_takes_little_time() -> None:
     rng = np.random.default_rng(7)
     rows = 60_000
