@@ -2,13 +2,15 @@
 
 A template is a program. The sandbox keeps it from reaching anything, but not from counting to a billion, so
 it runs in a small process without environment variables, without further files or connections, with a
-limit on its memory, and with a clock on it. A process that is not done in time is killed, and the template
-is left out for a while, so that it can't take the processes' time from others.
+limit on its memory, and with a clock on it: one of processor time, so that a busy machine fails no template
+that is right. A process that is not done by then is killed, and the template is left out for a while, so
+that it can't take the processes' time from others.
 """
 
 import asyncio
 import importlib
 import resource
+import signal
 import struct
 import sys
 import weakref
@@ -25,6 +27,7 @@ from streams.deliveries.template import render
 _LENGTH = struct.Struct("!I")
 _MEMORY = 384 * 1024 * 1024
 _STARTING_S = 20.0
+_ENDING_S = 5.0
 _LEFT_OUT_S = 60.0
 _ROOT = Path(__file__).parents[2]
 
@@ -55,6 +58,14 @@ class _Process:
             raise
         return started
 
+    async def ended_by_clock(self) -> bool:
+        """Whether it is its clock that has ended it, once it has closed its pipe."""
+        # Killing it would take its status from the event loop, if it has ended meanwhile.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ENDING_S):
+                return await self._process.wait() == -signal.SIGPROF
+        return False
+
     async def ask(self, question: bytes) -> dict[str, Any]:
         assert self._process.stdin is not None
         self._process.stdin.write(_LENGTH.pack(len(question)) + question)
@@ -68,21 +79,24 @@ class _Process:
         return await self._process.stdout.readexactly(length)
 
     async def end(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
         await self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
 
 
 class Renderer:
-    """Renders templates, `processes` at a time and one per owner, each within `seconds`.
+    """Renders templates, `processes` at a time and one per owner, each within `seconds` of processor time.
 
-    For one event loop.
+    `patience`: after how many seconds by the clock a process is given up, whatever it does. For one event
+    loop.
     """
 
-    def __init__(self, seconds: float = 1.0, processes: int = 2) -> None:
+    def __init__(self, seconds: float = 1.0, processes: int = 2, patience: float = 10.0) -> None:
         self._seconds = seconds
+        self._patience = patience
         self._free = asyncio.Semaphore(processes)
         self._idle: list[_Process] = []
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -97,9 +111,12 @@ class Renderer:
         turn = self._turns.setdefault(owner, asyncio.Lock())
         async with turn, self._free:
             self._refuse_left_out(source)
-            process = self._idle.pop() if self._idle else await _Process.start()
             try:
-                answer = await self._ask(process, orjson.dumps([source, event, html]))
+                process = self._idle.pop() if self._idle else await _Process.start()
+            except (OSError, asyncio.IncompleteReadError) as error:
+                raise TemplateError(f"no process could be started to render it: {error}") from error
+            try:
+                answer = await self._ask(process, orjson.dumps([source, event, html, self._seconds]))
             except TimeoutError:
                 self._left_out[source] = asyncio.get_running_loop().time() + _LEFT_OUT_S
                 raise TemplateError(f"it takes longer than {self._seconds:g} s") from None
@@ -111,10 +128,12 @@ class Renderer:
     async def _ask(self, process: _Process, question: bytes) -> dict[str, Any]:
         whole = False
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._patience):
                 answer = await process.ask(question)
             whole = not answer["spent"]
         except (asyncio.IncompleteReadError, ConnectionError):
+            if await process.ended_by_clock():
+                raise TimeoutError from None
             raise TemplateError("it has brought its process to an end") from None
         finally:
             if whole:
@@ -140,15 +159,19 @@ class Renderer:
 
 
 def _answer(question: bytes) -> bytes:
-    source, event, html = orjson.loads(question)
+    source, event, html, seconds = orjson.loads(question)
     output = error = line = None
     spent = False
+    # Its signal ends the process, also in the midst of a single long operation.
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         output = render(source, event, html=html)
     except TemplateError as wrong:
         error, line = wrong.reason, wrong.line
     except MemoryError:
         error, spent = f"it needs more than {_MEMORY // 2**20} MiB of memory", True
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
     try:
         return orjson.dumps({"output": output, "error": error, "line": line, "spent": spent})
     except orjson.JSONEncodeError as wrong:  # half a surrogate pair

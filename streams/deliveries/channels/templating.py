@@ -11,7 +11,7 @@ from streams.deliveries.notification import Notification
 from streams.deliveries.rendering import Renderer
 
 # Of an endpoint's time; the rest is for sending.
-_SHARE = 0.25
+_SHARE = 0.5
 
 
 class Made(NamedTuple):

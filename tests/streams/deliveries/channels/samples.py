@@ -109,4 +109,4 @@ def secret(value: str, *, expires_at: float | None = None, created_at: float = N
 
 def endpoint(channel: str, url: str | None = None, **fields: Any) -> Endpoint:
     """An endpoint of this channel."""
-    return parse_endpoint({"id": "ep", "channel": channel, "url": url, "timeout": 5} | fields)
+    return parse_endpoint({"id": "ep", "channel": channel, "url": url, "timeout": 20} | fields)

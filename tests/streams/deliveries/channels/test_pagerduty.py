@@ -175,7 +175,7 @@ async def test_all_events_share_the_endpoint_s_time(channel: PagerDutyChannel) -
         await asyncio.sleep(30)
 
     async with receiver(silent) as served:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(15):
             response = await channel.send(pager(served, timeout=0.3), of_alerts(alerts(50)), 1, NOW)
 
     assert response.verdict is Verdict.FAILED
