@@ -44,6 +44,7 @@ def parts(broker: Broker, database: ClickHouseSettings, tmp_path: Path) -> Parts
         database,
         CHATGAUGE_WINDOWS_TIMEZONE=ZONE.key,
         CHATGAUGE_ALERTS_TOO_LATE="P3D",
+        CHATGAUGE_NOTIFICATIONS_GROUP_INTERVAL="PT1S",
     )
 
 
