@@ -74,7 +74,8 @@ def judge_absence(
     }
     if requests or missed:
         reason = f"{len(missed)} of {len(requests) + len(missed)} groups had no data"
-        say(state, rule, window, "evaluated", reason, (len(requests) + len(missed), len(missed)), at)
+        what = "evaluated" if window.complete else "incomplete"
+        say(state, rule, window, what, reason, (len(requests) + len(missed), len(missed)), at)
     known = window.complete
     verdicts = dict.fromkeys(requests, Verdict.HOLDS if known else Verdict.UNKNOWN)
     for group in missed:

@@ -257,7 +257,7 @@ def test_a_part_of_the_traffic_never_resolves_and_never_fires_for_too_little() -
     late = judge.tick(minute(6))
     assert judged.alerts == []
     assert late.alerts == []
-    assert set(whats(late)) == {"incomplete", "evaluated"}
+    assert set(whats(late)) == {"incomplete"}
     assert {d["parts"] for d in late.decisions} == {1}
 
 
@@ -431,6 +431,23 @@ def test_a_new_rule_judges_what_closes_from_now_on() -> None:
     topic.heartbeat(minute(3))
     judged = judge.take(topic.records, minute(3))
     assert told(judged.alerts) == [("firing", 1, 3)]
+
+
+def test_a_new_rule_is_remembered_before_it_has_judged_anything() -> None:
+    topic, entries = minutes(5, 5, 5), {}
+    rules = [rule(id="old", window="3m", threshold=100), rule()]
+    judge = judge_of(rules[0])
+    entries |= judge.take(topic.records, minute(3)).entries
+    judge.set_rules(rules)
+    entries |= judge.tick(minute(3)).entries
+    topic.share(minute(4), {(): {"requests": 20}})
+    entries |= judge.take(topic.records, minute(4)).entries
+    acknowledged = len(topic.records)
+    again = restored(entries, *rules)
+    again.outbox()
+    start = again.reading_from(acknowledged)
+    topic.heartbeat(minute(4))
+    assert told(again.take(topic.since(start), minute(4), acknowledged).alerts) == [("firing", 1, 4)]
 
 
 def test_a_rule_with_a_longer_window_doesnt_disturb_the_others() -> None:

@@ -30,7 +30,8 @@ RULES = [
     rule(id="total", threshold=12),
     rule(id="total-3", window="3m", threshold=25, consecutive=2),
     rule(
-        id="errors", metric="errors", aggregation="ratio", threshold="40 %", window="2m", no_data="ok", **SERVICE
+        id="errors", metric="errors", aggregation="ratio", threshold="40 %",
+        window="2m", no_data="ok", **SERVICE,
     ),
     rule(id="least", consecutive=3, minimum_requests=3, threshold=4, **SERVICE),
     rule(id="alerts", window="2m", no_data="alert", threshold=14, consecutive=2, **SERVICE),
