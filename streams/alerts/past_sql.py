@@ -86,7 +86,7 @@ def reference(rule: ReferredRule, past: Sequence[Span]) -> Query:
     first = f"intDiv({pane_end} + {step} - 1, {step})"
     ends = f"arrayMap(i -> ({first} + i) * {step}, range({-(-seconds // step)}))"
     read = _ranges([(span.first - rule.window, span.last) for span in past], source)
-    where, chosen = _selected(rule)
+    where = _selected(rule)
     # As text: parameters go into the URL, which may not be long.
     listed = ", ".join(
         f"({span.slot_start // SECOND}, {span.first // SECOND}, {span.last // SECOND})" for span in past
@@ -104,8 +104,8 @@ def reference(rule: ReferredRule, past: Sequence[Span]) -> Query:
             HAVING isNotNull(figure) AND {source.requests} >= {least}
         )
         ARRAY JOIN arrayFilter(s -> e BETWEEN s.2 AND s.3, [{listed}]) AS span
-        GROUP BY k1, k2, slot"""  # noqa: S608 - numbers and constants; what a person wrote is a parameter
-    return Query(text, {**source.parameters, **chosen})
+        GROUP BY k1, k2, slot"""  # noqa: S608 - numbers, digits and constants
+    return Query(text, dict(source.parameters))
 
 
 def spent(rule: BudgetRule, start: Micros, until: Micros, step: Micros | None = None) -> Query:
@@ -116,7 +116,7 @@ def spent(rule: BudgetRule, start: Micros, until: Micros, step: Micros | None = 
     if step is not None:
         seconds = step // SECOND
         at = f"intDiv(toUnixTimestamp(w.pane_start), {seconds}) * {seconds}"
-    where, chosen = _selected(rule)
+    where = _selected(rule)
     sums = ", ".join(f"sum(w.{name}) AS {name}" for name in GROUPINGS[rule.grouping].sums)
     text = f"""
         SELECT {source.keys}, toInt64({at}) AS at, {sums}
@@ -124,9 +124,9 @@ def spent(rule: BudgetRule, start: Micros, until: Micros, step: Micros | None = 
         WHERE {source.where} AND NOT w.imported AND {where}
             AND w.pane_start >= toDateTime({{start:Int64}}, 'UTC')
             AND w.pane_start < toDateTime({{until:Int64}}, 'UTC')
-        GROUP BY k1, k2, at"""  # noqa: S608 - constants; what a person wrote is a parameter
+        GROUP BY k1, k2, at"""  # noqa: S608 - numbers, digits and constants
     bounds = {"start": start // SECOND, "until": until // SECOND}
-    return Query(text, {**source.parameters, **chosen, **bounds})
+    return Query(text, {**source.parameters, **bounds})
 
 
 def still_open(rule: BudgetRule, until: Micros) -> Query:
@@ -236,12 +236,13 @@ def _ranges(wanted: Iterable[tuple[Micros, Micros]], source: _Source) -> str:
     return " OR ".join(conditions) or "false"
 
 
-def _selected(rule: GroupedRule) -> tuple[str, dict[str, Any]]:
-    """The rule's filter."""
+def _selected(rule: GroupedRule) -> str:
+    """The rule's filter. What a person wrote is in it as hexadecimal digits: it may be long, so it is no
+    parameter, which would go into the URL."""
     columns = ("w.service", "w.instance") if rule.grouping == SAMPLE_GROUPING else ("w.key1", "w.key2")
-    conditions, chosen = ["true"], {}
-    for place, (key, column) in enumerate(zip(rule.keys, columns, strict=False)):
-        if key in rule.filter:
-            conditions.append(f"match({column}, {{filter{place}:String}})")
-            chosen[f"filter{place}"] = pattern(rule.filter[key])
-    return " AND ".join(conditions), chosen
+    conditions = [
+        f"match({column}, unhex('{pattern(rule.filter[key]).encode().hex()}'))"
+        for key, column in zip(rule.keys, columns, strict=False)
+        if key in rule.filter
+    ]
+    return " AND ".join(conditions) or "true"

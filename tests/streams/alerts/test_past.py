@@ -402,3 +402,33 @@ async def test_of_a_change_that_is_answered_of_which_the_earlier_window_is_over(
     assert past_sql.known_until(compared, NOW + HOUR, NOW + 29 * SECOND) == NOW + 9 * MINUTE
     weekly = compared.model_copy(update={"against": 7 * DAY})
     assert past_sql.known_until(weekly, NOW + HOUR, NOW) == NOW + HOUR
+
+
+@pytest.mark.parametrize(
+    "wanted", ["we'ird\\(na.me)\n{x:String}", "we'ird\\*{x:*}"], ids=["exact", "pattern"]
+)
+def test_a_filter_may_be_long_and_hold_any_character(tables: Client, wanted: str) -> None:
+    tables.insert(
+        "windows",
+        [
+            [
+                "1m",
+                "space",
+                datetime.fromtimestamp(NOW // SECOND, UTC),
+                "we'ird\\(na.me)\n{x:String}",
+                NOW,
+                7,
+                datetime.now(UTC),
+            ]
+        ],
+        column_names=["pane", "grouping", "pane_start", "key1", "version", "requests", "written_at"],
+    )
+    others = [f"{n:03}-{'long-name-' * 20}" for n in range(99)]
+    budget = rule(
+        kind="budget", metric="requests", grouping="space", limit="100", period="day",
+        filter={"space_id": [*others, wanted]},
+    )  # fmt: skip
+    found = read(tables, Question(budget, "spent", NOW, NOW + MINUTE), VIENNA)
+    assert found.select("space_id", "requests").rows() == [("we'ird\\(na.me)\n{x:String}", 7)]
+    unlike = budget.model_copy(update={"filter": {"space_id": tuple(others)}})
+    assert read(tables, Question(unlike, "spent", NOW, NOW + MINUTE), VIENNA).height == 0
