@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
+import hypothesis
 import pytest
 
 from infra import topics
@@ -26,6 +27,12 @@ from tests.sharing import BothEnds, longest_first
 
 _KAFKA_IMAGE = "confluentinc/cp-kafka:8.1.0"
 _LARGEST_BATCH = 16 * 1024 * 1024 + 64 * 1024
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def _docker_answers() -> bool:

@@ -157,9 +157,12 @@ def _sample_ns(gauge: chatgauge.Gauge, value: float) -> int:
 
 
 def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a small service as its own process."""
+    """Run a small service as its own process, which tells every warning.
+
+    Not in Python's development mode: its asyncio tells, too, of every tenth of a second on a busy machine.
+    """
     return subprocess.run(
-        [sys.executable, "-X", "dev", "-c", script],
+        [sys.executable, "-W", "default", "-c", script],
         env=os.environ | {"PYTHONPATH": str(SDK)} | environment,
         capture_output=True,
         text=True,
