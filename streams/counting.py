@@ -9,8 +9,8 @@ One step, for one fetch of one partition:
 5. if others have written to the changelog, whose partition this was, write what they replaced again;
 6. only then acknowledge the fetch, and those before it.
 
-Blocks of seconds, for live figures, are written at every step; the others once a second. A fetch is
-acknowledged with the write that leaves nothing unwritten.
+Blocks of seconds, for live figures, are counted and written at every step; the others once a second. A
+fetch is acknowledged with the write that leaves nothing waiting or unwritten.
 
 After a crash some fetches come again: step 2 skips what was counted, and steps 3 and 4 repeat
 messages that replace themselves. Before them come fetches that are acknowledged: their ids are
