@@ -43,6 +43,8 @@ _ASK_EVERY: Final[Micros] = SECOND
 class Judging(Protocol):
     """The rules in one partition of a source: `Judge` and `Sampling` say what these mean."""
 
+    @property
+    def forgotten(self) -> int: ...
     def set_rules(self, rules: Iterable[RuleVersion]) -> None: ...
     def restore(self, entries: Mapping[bytes, bytes]) -> None: ...
     def outbox(self) -> Judged: ...
@@ -139,6 +141,7 @@ class JudgingAgent(Agent, Generic[J]):
                 for question in judge.wanted(now):
                     self._past.ask(question)
             metrics.PAST_WAITING.labels(self.name).set(self._past.waiting)
+            metrics.FORGOTTEN.labels(self.name).set(sum(judge.forgotten for judge in self._judges.values()))
 
 
 class PaneAgent(JudgingAgent[Judge]):

@@ -9,6 +9,11 @@ RULE_PROBLEMS: Final = Gauge("chatgauge_alert_rule_problems", "What is wrong wit
 UNREADABLE: Final = Counter("chatgauge_alert_unreadable", "Records that could not be read.", ["topic"])
 TRANSITIONS: Final = Counter("chatgauge_alert_transitions", "Alerts told, by their state.", ["state"])
 DECISIONS: Final = Counter("chatgauge_alert_decisions", "Decisions told, by what was decided.", ["what"])
+FORGOTTEN: Final = Gauge(
+    "chatgauge_alert_forgotten",
+    "Late shares, and groups too many, that were let go since the partitions were taken up.",
+    ["agent"],
+)
 STEP_SECONDS: Final = Histogram(
     "chatgauge_alert_step_seconds",
     "From receiving closed panes to what they change being durable.",
