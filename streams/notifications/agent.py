@@ -98,6 +98,7 @@ class NotifierAgent(Agent):
         await self._finish(notifier, notifier.tick(now), now, ledger)
         metrics.OPEN_ALERTS.set(notifier.open_alerts)
         metrics.GROUPS.set(notifier.groups)
+        metrics.FORGOTTEN_EARLY.set(notifier.forgotten_early)
 
     async def end(self) -> None:
         """See `Agent`."""

@@ -12,6 +12,11 @@ DECISIONS: Final = Counter(
 )
 OPEN_ALERTS: Final = Gauge("chatgauge_notifier_open_alerts", "Alerts that fire, or are still to be told.")
 GROUPS: Final = Gauge("chatgauge_notifier_groups", "Groups of alerts that an endpoint is told of together.")
+FORGOTTEN_EARLY: Final = Gauge(
+    "chatgauge_notifier_forgotten_early",
+    "Alerts that are over and were forgotten before their time, because there were too many; repeats of "
+    "theirs would be told.",
+)
 UNREADABLE: Final = Counter(
     "chatgauge_notifier_unreadable", "Records that could not be read, by topic.", ["topic"]
 )

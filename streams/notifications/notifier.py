@@ -80,6 +80,11 @@ class Notifier:
         return len(self._memory.groups)
 
     @property
+    def forgotten_early(self) -> int:
+        """How many alerts that are over were forgotten before their time: too many came."""
+        return self._memory.forgotten_early
+
+    @property
     def due(self) -> Micros | None:
         """When there is something to tell next, if nothing happens before; None: nothing waits."""
         return self._soonest if self._memory.groups and self._soonest < _NEVER else None

@@ -65,6 +65,8 @@ class Memory:
     def __init__(self) -> None:
         self.alerts: dict[str, OpenAlert] = {}
         self.groups: dict[GroupId, Group] = {}
+        self.forgotten_early = 0
+        """Alerts that are over and were forgotten before their time, because there were too many."""
         self._over: list[dict[str, list[int]]] = [{} for _ in range(_BUCKETS)]
         self._alerts_in: list[set[str]] = [set() for _ in range(_BUCKETS)]
         self._groups_in: list[set[GroupId]] = [set() for _ in range(_BUCKETS)]
@@ -104,9 +106,12 @@ class Memory:
         entries = self._over[bucket]
         entries.pop(alert_id, None)
         entries[alert_id] = [transition, now]
-        for oldest in list(entries):
-            if len(entries) <= _MOST_REMEMBERED and now - entries[oldest][1] <= REMEMBERED_FOR:
+        while True:
+            oldest = next(iter(entries))
+            in_time = now - entries[oldest][1] <= REMEMBERED_FOR
+            if in_time and len(entries) <= _MOST_REMEMBERED:
                 break
+            self.forgotten_early += in_time
             del entries[oldest]
         self._changed.add(b"over|%02d" % bucket)
 

@@ -111,8 +111,6 @@ class Subscribing:
         """Since when somebody subscribes to a topic that nobody had subscribed to before."""
         self._changed = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
-        self.failure: str | None = None
-        """Why events aren't followed now; None while they are, or nobody wants them."""
 
     def start(self) -> None:
         """Begin, in the running event loop, with what is set up; the definitions have been read."""
@@ -157,12 +155,11 @@ class Subscribing:
             except Exception as error:
                 # Whatever it is: alerts, which share the process, don't depend on it.
                 expected = isinstance(error, _AWAY)
-                self.failure = f"{type(error).__name__}: {error}"
                 metrics.SUBSCRIPTION_FAILURES.inc()
                 log.log(
                     logging.WARNING if expected else logging.ERROR,
-                    "events aren't followed (%s); again in %.1f s",
-                    *(self.failure, pause),
+                    "events aren't followed (%s: %s); again in %.1f s",
+                    *(type(error).__name__, error, pause),
                     exc_info=not expected,
                 )
                 await asyncio.sleep(pause)
@@ -190,7 +187,6 @@ class Subscribing:
             await consumer.start()
             while not self._changed.is_set():
                 batches = await consumer.getmany(timeout_ms=_FETCH_MS, max_records=_MOST_RECORDS)
-                self.failure = None
                 for place, records in batches.items():
                     made = self._reader.notifications(
                         place.topic, place.partition, records, self._subscriptions, clock()

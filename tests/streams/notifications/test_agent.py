@@ -21,6 +21,9 @@ from schemas.topics import Topic
 from streams.alerts.rule import dumped
 from streams.clock import clock
 from streams.definitions import Definition, Registrar
+from streams.notifications import metrics
+from streams.notifications.definitions import Definitions
+from streams.notifications.subscribing import Subscribing
 from tests.streams.broker import Broker, process, wait_until
 from tests.streams.notifications.examples import alert_record, endpoint_of, rule_of
 
@@ -51,13 +54,14 @@ def worker(broker: Broker, tmp_path: Path) -> Worker:
 
 
 def define(broker: Broker, topic: Topic, *definitions: dict[str, Any]) -> None:
-    async def publish() -> None:
-        registrar = Registrar(broker.bootstrap)
-        for each in definitions:
-            await registrar.publish(topic, Definition(each["id"], 1, False, clock(), "ada", each))
-        await registrar.stop()
+    asyncio.run(publish(broker, topic, *definitions))
 
-    asyncio.run(publish())
+
+async def publish(broker: Broker, topic: Topic, *definitions: dict[str, Any]) -> None:
+    registrar = Registrar(broker.bootstrap)
+    for each in definitions:
+        await registrar.publish(topic, Definition(each["id"], 1, False, clock(), "ada", each))
+    await registrar.stop()
 
 
 def send(broker: Broker, topic: str, record: str, events: Iterable[dict[str, Any]]) -> None:
@@ -122,3 +126,46 @@ def test_a_killed_worker_loses_nothing_and_the_next_one_tells_it_once(broker: Br
     assert sorted(each["request_id"] for each in events) == ["r3", "r4", "r5"], "since the subscription"
     decided = {each["decision_id"]: each for each in read(broker, "chat.decisions", "Decision")}
     assert Counter(each["what"] for each in decided.values()) == {"notified": 600}
+
+
+async def test_events_are_followed_only_while_somebody_wants_them(broker: Broker) -> None:
+    wanting = endpoint_of("dev", subscriptions=[{"types": ["request.failed"]}]).model_dump(mode="json")
+    definitions = Definitions(broker.bootstrap)
+    subscribing = Subscribing(broker.bootstrap, definitions, "https://gauge.example.org")
+
+    async def heard(*wanted: str) -> None:
+        async with asyncio.timeout(40):
+            while not set(wanted) <= set(await asyncio.to_thread(requests)):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+    def requests() -> list[str]:
+        made = read(broker, "chat.notifications", "Notification")
+        bodies = (json.loads(each["body"])["data"] for each in made if each["type"] == "request.failed")
+        return [each["request_id"] for each in bodies]
+
+    async def fail(number: int) -> None:
+        await asyncio.to_thread(send, broker, "chat.requests", "RequestEvent", failed(number))
+
+    async def followed(topics_followed: int) -> None:
+        async with asyncio.timeout(20):
+            while metrics.SUBSCRIBED.collect()[0].samples[0].value != topics_followed:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    await definitions.begin()
+    subscribing.start()
+    try:
+        await publish(broker, topics.ENDPOINTS, wanting)
+        await fail(11)
+        await heard("r11")
+        await publish(broker, topics.ENDPOINTS, {**wanting, "enabled": False})
+        await followed(0)
+        await fail(12)
+        await publish(broker, topics.ENDPOINTS, wanting)
+        await fail(13)
+        await heard("r13")
+    finally:
+        await subscribing.stop()
+        await definitions.end()
+
+    told = await asyncio.to_thread(requests)
+    assert [each for each in told if each in ("r11", "r12", "r13")] == ["r11", "r13"]
