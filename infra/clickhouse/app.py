@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from infra.clickhouse import access
+from infra.clickhouse import access, form
 from infra.clickhouse.compression import choose_encoding, encoder
 from infra.clickhouse.engine import TIMEZONE, Context, Engine, Progress
 from infra.clickhouse.errors import NOT_IMPLEMENTED, READONLY, ClickHouseError
@@ -167,6 +167,9 @@ class Interface:
             raise ClickHouseError.of(
                 NOT_IMPLEMENTED, "compress=1 is not served: use Accept-Encoding and Content-Encoding"
             )
+        if request.headers.get("content-type", "").startswith(form.CONTENT_TYPE):
+            whole = b"".join([piece async for piece in body])
+            asked |= form.fields(request.headers["content-type"], whole)
         statement, data = await read_statement(asked.get("query", ""), body)
         if request.method == "GET" and statement.changes:
             raise ClickHouseError.of(

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError, StreamFailureError
+from clickhouse_connect.driver.external import ExternalData
 
 from infra.settings import ClickHouseSettings
 
@@ -219,3 +220,34 @@ async def test_the_asynchronous_client_works_too(database: ClickHouseSettings) -
     finally:
         await client.close()
     assert found.result_rows == [(table().column("name").to_pylist().count("user-5"),)]
+
+
+def test_parameters_may_be_longer_than_a_url(client: Client) -> None:
+    texts = [f"{n}: ö'\\ \r\n--x {{a:String}}" + "y" * 200 for n in range(400)]
+    answer = client.query(
+        "SELECT length({texts:Array(String)}), {texts:Array(String)}[2], {other:Int64}",
+        parameters={"texts": texts, "other": 7},
+    )
+    assert answer.result_rows == [(400, texts[1], 7)]
+
+
+async def test_also_those_of_the_asynchronous_client(database: ClickHouseSettings) -> None:
+    client = await clickhouse_connect.get_async_client(
+        host=database.host,
+        port=database.port,
+        username=database.user,
+        password=database.password.get_secret_value(),
+        database=database.database,
+    )
+    texts = ["y" * 200 for _ in range(400)]
+    try:
+        answer = await client.query("SELECT length({texts:Array(String)})", parameters={"texts": texts})
+    finally:
+        await client.close()
+    assert answer.result_rows == [(400,)]
+
+
+def test_external_tables_are_refused_in_words(plain: Client) -> None:
+    data = ExternalData(file_name="t.csv", data=b"1", fmt="CSV", structure="x Int64")
+    with pytest.raises(DatabaseError, match="External tables are not served"):
+        plain.query("SELECT * FROM t", external_data=data)
