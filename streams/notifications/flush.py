@@ -7,7 +7,7 @@ from streams.notifications.plan import Plan
 from streams.notifications.routing import ALERT_REMINDER, TYPES
 from streams.notifications.setup import Holding, Setup
 from streams.notifications.state import OpenAlert
-from streams.notifications.transition import FIRING
+from streams.notifications.transition import FIRING, RESOLVED
 from streams.windows.panes import Micros
 
 Alerts = Mapping[str, OpenAlert]
@@ -50,7 +50,11 @@ def _sorted_out(
 ) -> bool:
     """Whether this isn't told now; then it is decided why."""
     heard = alert.heard[telling[-1]]
-    if not setup.routing.takes(endpoint_id, TYPES[heard.state], heard, plan.item(heard)):
+    if heard.state == FIRING:
+        taken = setup.routing.takes(endpoint_id, TYPES[FIRING], heard, plan.item(heard))
+    else:
+        taken = takes_end(alert, member, endpoint_id, setup, plan)
+    if not taken:
         for each in telling:
             because = "the endpoint doesn't subscribe to it any more"
             plan.decide(alert.heard[each], "unmatched", because, endpoint_id=endpoint_id)
@@ -67,6 +71,16 @@ def _sorted_out(
     if alert.firing or (heard.state != FIRING and member.told):
         member.held.extend(telling)
     return True
+
+
+def takes_end(alert: OpenAlert, member: Member, endpoint_id: str, setup: Setup, plan: Plan) -> bool:
+    """Whether the endpoint is to be told that the alert is over: by how the alert is, or was when the
+    endpoint was told that it fires. The rule's severity or labels may have changed since."""
+    told = alert.heard.get(member.told, alert.now)
+    type_ = TYPES[RESOLVED]
+    return setup.routing.takes(endpoint_id, type_, alert.now, plan.item(alert.now)) or (
+        told is not alert.now and setup.routing.takes(endpoint_id, type_, told, plan.item(told))
+    )
 
 
 def _tell(

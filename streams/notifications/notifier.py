@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from streams.alerts.rule import RuleBase
 from streams.deliveries.endpoint import Endpoint
-from streams.notifications.flush import flush, remind, reminding_at
+from streams.notifications.flush import flush, remind, reminding_at, takes_end
 from streams.notifications.grouping import Group, Intervals, Member, key_of
 from streams.notifications.plan import Plan
 from streams.notifications.routing import ALERT_FIRING, ALERT_RESOLVED
@@ -190,14 +190,16 @@ class Notifier:
             self._member(alert, endpoint_id, plan.now).waiting.append([heard.transition])
 
     def _resolve(self, alert: OpenAlert, heard: Transition, plan: Plan) -> None:
-        why_not = "no endpoint subscribes to it"
+        why_not: str | None = None
         takers: set[str] = set()
         if self._setup.tells_resolved(heard.rule_id):
             takers.update(self._setup.routing.takers(ALERT_RESOLVED, heard, plan.item(heard)))
         else:
             why_not = "the rule doesn't want it told that a period is over"
-        for endpoint_id in list(alert.places):
-            if endpoint_id in takers:
+        for endpoint_id, key in list(alert.places.items()):
+            member = self._memory.groups[(endpoint_id, key)].members[heard.alert_id]
+            if why_not is None and takes_end(alert, member, endpoint_id, self._setup, plan):
+                takers.add(endpoint_id)
                 self._resolve_at(alert, heard, endpoint_id, plan)
             else:
                 # What waits still goes out; what is held back would have to fire to be told.
@@ -209,7 +211,7 @@ class Notifier:
             else:
                 self._member(alert, endpoint_id, plan.now).waiting.append([heard.transition])
         if not takers:
-            plan.decide(heard, "unmatched", why_not)
+            plan.decide(heard, "unmatched", why_not or "no endpoint subscribes to it")
 
     def _resolve_at(self, alert: OpenAlert, heard: Transition, endpoint_id: str, plan: Plan) -> None:
         member = self._member(alert, endpoint_id, None)
@@ -323,7 +325,7 @@ class Notifier:
             needed = {alert.newest}
             for place in alert.places.items():
                 member = self._memory.groups[place].members[alert_id]
-                needed.update(member.held, *member.waiting)
-            if len(needed) < len(alert.heard):
+                needed.update([member.told], member.held, *member.waiting)
+            if not needed.issuperset(alert.heard):
                 alert.heard = {number: each for number, each in alert.heard.items() if number in needed}
                 self._memory.touch_alert(alert_id)

@@ -41,7 +41,8 @@ class OpenAlert:
     """An alert that fires, or that somebody is still to be told of."""
 
     heard: dict[int, Transition]
-    """Its newest transition, and those that somebody is still to be told of."""
+    """Its newest transition, those that somebody is still to be told of, and those that whoever waits for its
+    end was told of."""
     newest: int
     places: dict[str, str] = field(default_factory=dict)
     """The key of the group that it is in, by endpoint."""

@@ -58,9 +58,9 @@ class Transition:
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> "Transition":
-        """The inverse of `row`."""
-        values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in row]
-        return cls(*values)
+        """The inverse of `row`; also of a row that an earlier version wrote, with fewer fields."""
+        values = [tuple(value) if isinstance(value, list) else value for value in row]
+        return cls(**{**_DEFAULTS, **dict(zip(_NAMES, values, strict=False))})
 
     @cached_property
     def labels_by_name(self) -> dict[str, str]:

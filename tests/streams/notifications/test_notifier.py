@@ -414,6 +414,16 @@ def test_subscriptions_say_who_is_told_what() -> None:
     assert {each["endpoint_id"] for each in resolved} == {"ends", "o3", "parked"}
 
 
+def test_who_was_told_is_told_the_end_though_the_rule_has_changed_meanwhile() -> None:
+    room = Room(endpoint_of("errors", subscriptions=[{"types": ["alert.*"], "severities": ["error"]}]))
+    room.hear(alert_record())
+    room.wait(WAIT)
+
+    room.hear(alert_record(transition=2, state="resolved", severity="info", rule_revision=2))
+
+    assert told_of(room.wait(MINUTE)) == [("errors", "alert.resolved", ["al_1/2"])]
+
+
 def test_what_nobody_subscribes_to_is_unmatched() -> None:
     room = Room(endpoint_of("critical", subscriptions=[{"types": ["*"], "severities": ["critical"]}]))
 
