@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 
 _PARTITION: Final = 0
 _LINGER: Final = timedelta(milliseconds=20)
-_MOST_UNREAD: Final = 5_000
+_MOST_UNREAD: Final = 1_000
+"""Alerts in a step: with many endpoints each is much work, and others wait meanwhile."""
 _SETTLED_AFTER: Final[Micros] = SECOND
 
 

@@ -41,6 +41,7 @@ _TIMES: Final = ("watermark", "pane_start", "pane_end")
 _AWAY: Final = (KafkaError, OSError, TimeoutError, RegistryUnavailableError)
 _FETCH_MS: Final = 200
 _MOST_RECORDS: Final = 5_000
+_FETCH_BYTES: Final = 2 * 1024 * 1024
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 30.0
 
@@ -119,7 +120,7 @@ class Subscribing:
         self._running = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """End, after the batch under way."""
+        """End; a batch under way is read again by whoever comes next."""
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
@@ -180,7 +181,7 @@ class Subscribing:
                 auto_offset_reset="latest",
                 session_timeout_ms=10_000,
                 heartbeat_interval_ms=3_000,
-                max_partition_fetch_bytes=LARGEST_FETCH,
+                max_partition_fetch_bytes=_FETCH_BYTES,
             )
             stack.push_async_callback(consumer.stop)
             consumer.subscribe(sorted(topics), listener=_Beginning(consumer, self))
