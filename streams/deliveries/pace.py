@@ -10,26 +10,27 @@ from typing import Final
 
 from streams.windows.panes import SECOND, Micros
 
-_YOUNG: Final = SECOND // 4
+_YOUNG: Final = SECOND // 10
 """So long an attempt counts while it waits for its answer."""
-_ALWAYS_FINE: Final = SECOND // 50
-_TOO_LONG: Final = 3
+_ALWAYS_FINE: Final = SECOND // 200
+_TOO_LONG: Final = 2
 """Times the shortest: recording that takes longer than that waits in a queue."""
-_LEAST: Final = 8
-_AT_FIRST: Final = 32
-_SLOWER: Final = 0.8
-_FORGOTTEN: Final = 1.01
+_LEAST: Final = 3
+_AT_FIRST: Final = 4
+_QUICKLY_TO: Final = 16
+_SLOWER: Final = 0.7
+_FORGOTTEN: Final = 1.001
 
 
 class Pace:
-    """Adds a little while all is well, and takes back a fifth when it isn't."""
+    """Adds a little while all is well (more in the beginning), and takes back a third when it isn't."""
 
     def __init__(self, most: int = 500) -> None:
         self._most = float(most)
         self._least = float(min(most, _LEAST))
         self._limit = float(min(most, _AT_FIRST))
         self._shortest: float | None = None
-        self._slowed_at: Micros = 0
+        self._slowed_at: Micros | None = None
         self._young: dict[int, Micros] = {}
         self._recording: set[int] = set()
 
@@ -62,10 +63,12 @@ class Pace:
         self._recording.discard(digest)
         self._shortest = min(float(took), self._shortest or took)
         if took <= max(_ALWAYS_FINE, self._shortest * _TOO_LONG):
-            self._limit = min(self._most, self._limit + 1 / self._limit)
+            quickly = self._slowed_at is None and self._limit < _QUICKLY_TO
+            more = 1.0 if quickly else 1 / self._limit
+            self._limit = min(self._most, self._limit + more)
         elif self._limit <= self._least:
             self._shortest *= _FORGOTTEN  # it isn't our doing: Kafka, or the machine, has become slower
-        elif now - self._slowed_at > took:
+        elif self._slowed_at is None or now - self._slowed_at > took:
             self._slowed_at = now
             self._limit = max(self._least, self._limit * _SLOWER)
 

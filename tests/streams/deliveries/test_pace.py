@@ -21,11 +21,17 @@ def test_it_grows_while_recording_is_quick_up_to_the_most() -> None:
     assert pace.limit == 100
 
 
+def test_a_burst_at_the_start_is_begun_soon() -> None:
+    pace = Pace()
+    _run(pace, 12, 3 * MS)
+    assert pace.limit == 16
+
+
 def test_it_shrinks_when_recording_takes_longer_but_not_to_nothing() -> None:
     pace = Pace(100)
     _run(pace, 20_000, 3 * MS)
     _run(pace, 100, 200 * MS, now=100 * SECOND)
-    assert pace.limit == 8
+    assert pace.limit == 3
 
 
 def test_a_kafka_that_is_always_slow_is_no_reason_to_slow_down() -> None:
@@ -37,33 +43,35 @@ def test_a_kafka_that_is_always_slow_is_no_reason_to_slow_down() -> None:
 def test_a_kafka_that_becomes_slow_is_got_used_to() -> None:
     pace = Pace(100)
     _run(pace, 1_000, 5 * MS)
-    _run(pace, 100, 200 * MS, now=100 * SECOND)
-    assert pace.limit == 8
+    _run(pace, 200, 200 * MS, now=100 * SECOND)
+    assert pace.limit == 3
     _run(pace, 20_000, 200 * MS, now=1000 * SECOND)
     assert pace.limit == 100
 
 
 def test_there_is_no_room_for_more_than_it_says() -> None:
-    pace = Pace(20)
-    for digest in range(15):
+    pace = Pace()
+    _run(pace, 4, MS)
+    for digest in range(6):
         pace.begun(digest, 0)
-    assert pace.room(0) == 5
-    for digest in range(15):
+    assert pace.room(0) == 2
+    for digest in range(6):
         pace.answered(digest)
-    assert pace.room(SECOND) == 5
+    assert pace.room(SECOND) == 2
     pace.recorded(0, MS, SECOND)
-    assert pace.room(SECOND) == 6
+    assert (pace.limit, pace.room(SECOND)) == (9, 4)
 
 
 def test_who_waits_for_its_receiver_for_long_takes_nobodys_turn() -> None:
-    pace = Pace(20)
-    for digest in range(20):
+    pace = Pace()
+    _run(pace, 4, MS)
+    for digest in range(8):
         pace.begun(digest, digest * MS)
-    assert pace.room(200 * MS) == 0
-    assert pace.room_at() == 250 * MS
-    assert pace.room(260 * MS) == 11
+    assert pace.room(50 * MS) == 0
+    assert pace.room_at() == 100 * MS
+    assert pace.room(102 * MS) == 3
     pace.answered(0)
-    assert pace.room(260 * MS) == 10
+    assert pace.room(102 * MS) == 2
 
 
 def test_what_is_broken_off_makes_room() -> None:

@@ -1,5 +1,6 @@
 """The drill's reckoning notices what it is there for."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,7 +45,8 @@ def test_what_failed_and_then_was_delivered_is_fine() -> None:
 def test_a_request_that_a_kill_cut_off_is_explained_and_counted_as_doubled() -> None:
     report = _report([_request(KILL - 0.1), _request(KILL + 9)], [_attempt(1, KILL + 9, "delivered")])
     assert (report.faults, report.cut_off, report.doubled) == ([], 1, {"n": 2})
-    assert not report.fine  # one of one is more than five in a thousand
+    assert report.fine
+    assert (report.may_double, replace(report, kills=0).fine) == (5, False)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,9 @@ from typing import Any
 from tests.streams.deliveries.drill.receiver import Request
 
 MOST_DOUBLED = 0.005
+"""Of all; for a short run with few kills, see `MOST_BY_A_KILL`."""
+MOST_BY_A_KILL = 5
+"""What ten kills of ten thousand deliveries may double at most, each."""
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,7 @@ class Report:
     """What came of a drill."""
 
     wanted: int
+    kills: int
     delivered: int
     lost: list[str]
     doubled: dict[str, int]
@@ -30,7 +34,12 @@ class Report:
     @property
     def fine(self) -> bool:
         """Whether all is as promised."""
-        return not self.lost and not self.faults and len(self.doubled) <= MOST_DOUBLED * self.wanted
+        return not self.lost and not self.faults and len(self.doubled) <= self.may_double
+
+    @property
+    def may_double(self) -> float:
+        """How many may be delivered more than once."""
+        return max(MOST_DOUBLED * self.wanted, MOST_BY_A_KILL * self.kills)
 
     def lines(self) -> list[str]:
         """For a person; the last one is the result."""
@@ -94,6 +103,7 @@ def reconcile(
     taken = {id_: sum(request.taken for request in received.get(id_, [])) for id_ in wanted}
     return Report(
         wanted=len(wanted),
+        kills=len(kills),
         delivered=sum(count > 0 for count in taken.values()),
         lost=[id_ for id_, count in taken.items() if not count],
         doubled={id_: count for id_, count in taken.items() if count > 1},

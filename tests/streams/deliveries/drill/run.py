@@ -67,7 +67,7 @@ class Drill:
                 await self._publish(number)
                 aim = self._aim()
                 await self._wait(f"{aim} delivered", lambda aim=aim: self._delivered() >= aim)  # type: ignore[misc]
-                self._worker.kill()
+                await self._worker.kill()
                 self._say(f"kill {number + 1} of {self._kills}")
                 self._worker.start()
             await self._publish(self._kills)

@@ -1,5 +1,6 @@
 """The worker as a process: started, killed, stopped."""
 
+import asyncio
 import json
 import sys
 import time
@@ -39,11 +40,11 @@ class Worker:
         """Start it; call it from the main thread."""
         self._child.start()
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         """SIGKILL."""
         self._child.kill()
         self.kills.append(time.time())
-        self._child.stop()
+        await asyncio.to_thread(self._child.stop)
 
     def stop(self) -> int | None:
         """Ask it to stop; returns its exit status."""
