@@ -4,6 +4,7 @@ import functools
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta, timezone
 from typing import Any
 
 import polars as pl
@@ -19,6 +20,7 @@ from streams.alerts.recorded import RecordedPane, RecordedSamples
 from streams.alerts.rule import Rule, parse_rule
 from streams.alerts.shares import ClosedShare
 from streams.deliveries.endpoint import Endpoint, parse_endpoint
+from streams.notifications.notifier import Terms
 from streams.windows.block import pack_rows, unpack_rows
 from streams.windows.measures import GROUPINGS, Grouping
 from streams.windows.merge import merge
@@ -27,6 +29,8 @@ from tests.sinks.making import NOON, rows_of
 
 LATENESS = 10 * SECOND
 START = NOON
+FROM_NOON = Terms(zone=timezone(timedelta(hours=12)))
+"""Where a day begins at noon, UTC."""
 Shares = dict[int, list[pa.Table]]
 """By the start of the pane, the rows that each source partition has of it."""
 
@@ -97,7 +101,7 @@ class Remembered:
 
 def live(rule: Rule, shares: Shares, end: int, history: Remembered | None = None) -> list[Record]:
     """The alerts that a judge gives as the panes close, in two source partitions, one after the other."""
-    judge = Judge(0, 1, [RuleVersion(rule, 1)])
+    judge = Judge(0, 1, [RuleVersion(rule, 1)], zone=FROM_NOON.zone)
     kind, numbers = kind_of(rule), itertools.count()
     told: list[Record] = []
     start = min(shares)
@@ -166,7 +170,8 @@ def test_the_same_panes_give_the_same_alerts_as_live(name: str) -> None:
     history = Remembered(shares, answers=nothing_spent)
     expected = live(RULES[name], shares, end, history)
 
-    found = run(RULES[name], history, START - MINUTE, end)
+    begin = START if name == "budget" else START - MINUTE
+    found = run(RULES[name], history, begin, end, terms=FROM_NOON)
 
     assert told(alerts(found)) == told(expected)
     assert len(expected) > 2
@@ -220,10 +225,10 @@ def test_the_first_window_is_whole_and_nothing_is_told_of_what_was_before() -> N
 def test_a_budget_counts_from_where_its_period_began_and_tells_what_is_reached_later() -> None:
     budget = RULES["budget"]
     shares = traffic(60)
-    whole = alerts(run(budget, Remembered(shares), START - 12 * HOUR, START + HOUR))
+    whole = alerts(run(budget, Remembered(shares), START, START + HOUR, terms=FROM_NOON))
     middle = whole[len(whole) // 2]["changed_at"]
 
-    later = alerts(run(budget, Remembered(shares), middle, START + HOUR))
+    later = alerts(run(budget, Remembered(shares), middle, START + HOUR, terms=FROM_NOON))
 
     assert told(later) == told([alert for alert in whole if alert["changed_at"] > middle])
     assert 0 < len(later) < len(whole)
@@ -231,7 +236,8 @@ def test_a_budget_counts_from_where_its_period_began_and_tells_what_is_reached_l
 
 def test_the_days_turn_begins_a_new_budget() -> None:
     shares = traffic(30, START) | traffic(30, START + DAY)
-    found = alerts(run(RULES["budget"], Remembered(shares), START, START + DAY + 40 * MINUTE))
+    end = START + DAY + 40 * MINUTE
+    found = alerts(run(RULES["budget"], Remembered(shares), START, end, terms=FROM_NOON))
     assert [alert["step"] for alert in found if alert["group"] == ["service=chat"]] == [
         0.5,
         0.8,
@@ -244,7 +250,7 @@ def test_the_days_turn_begins_a_new_budget() -> None:
         1.2,
     ]
     turned = [alert for alert in found if alert["state"] == "resolved"]
-    assert {alert["changed_at"] for alert in turned} == {START + 12 * HOUR}
+    assert {alert["changed_at"] for alert in turned} == {START + DAY}
 
 
 ENDPOINT = parse_endpoint(
