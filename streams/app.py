@@ -7,21 +7,19 @@ acknowledgements.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
 
 import faust
-from faust.types import StreamT
 
 from infra.settings import KafkaSettings, RegistrySettings, WindowSettings, WorkerSettings
 from schemas import topics
 from schemas.registry import SchemaRegistry
 from schemas.topics import Topic
 from streams.counting import Counting
-from streams.faust_app import LARGEST_FETCH, RAW, broker_url, give_up, new_app
+from streams.faust_app import LARGEST_FETCH, RAW, add_table, attend, broker_url, give_up, new_app
 from streams.publication import Publication
 from streams.requests import RequestReader
 from streams.table import WindowTable
-from streams.transport import Batching, BatchTransport, Records
+from streams.transport import Batching, BatchTransport
 from streams.windows.measures import ERROR, MODEL, SERVICE, SPACE, TOTAL, USER, WORKFLOW, Grouping
 from streams.windows.panes import MINUTE, SECOND, Pane, micros
 from streams.windows.partition import Plan
@@ -74,16 +72,7 @@ def build(
 ) -> faust.App:
     """The application that runs `worker`."""
     app = new_app(worker.name, kafka, partitions=kafka.partitions, max_fetch=steps.max_fetch)
-    table = WindowTable(
-        app,
-        name=worker.table.name.replace(".", "-"),
-        beacon=app.tables.beacon,
-        key_type=bytes,
-        value_type=bytes,
-        partitions=kafka.partitions,
-        changelog_topic=app.topic(worker.table.name, acks=False, schema=Records(), **RAW),
-    )
-    app.tables.add(table)
+    table = add_table(app, WindowTable, worker.table, kafka.partitions)
     closed = app.topic(topics.CLOSED.name, acks=False, **RAW)
     publication = Publication(app, table, closed, kafka.bootstrap)
     counting = Counting(app, publication, worker.plan, RequestReader(registry))
@@ -94,31 +83,8 @@ def build(
         worker.min_fetch_bytes,
     )
     app.transport = BatchTransport(broker_url(kafka), app, batching, counting.reading_from)
-    source = app.topic(topics.REQUESTS.name, schema=Records())
     counting.warm_up()
-
-    async def restore() -> None:
-        try:
-            counting.restore()
-        except Exception:
-            give_up(app)
-
-    table.on_recover(restore)
-
-    async def forget(*_: object, **__: object) -> None:
-        counting.forget()
-
-    app.on_partitions_revoked.connect(forget, weak=False)
-
-    @app.agent(source, name=worker.name)
-    async def count(fetches: StreamT[Any]) -> None:
-        stream = cast("faust.Stream[Any]", fetches).noack()
-        async for event in stream.events():
-            try:
-                await counting.step(event, stream.ack)
-            except BaseException:
-                give_up(app)
-                raise
+    attend(app, worker.name, topics.REQUESTS, table, counting)
 
     @app.timer(1.0)  # type: ignore[untyped-decorator]
     async def follow_the_clock() -> None:

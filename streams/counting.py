@@ -34,6 +34,7 @@ from schemas.contract import schema
 from streams import metrics
 from streams.announce import shares
 from streams.clock import clock
+from streams.faust_app import Acknowledge
 from streams.following import Following
 from streams.publication import Publication
 from streams.requests import RequestReader
@@ -42,8 +43,6 @@ from streams.windows.block import write_block
 from streams.windows.measures import GROUPINGS, LATENCIES
 from streams.windows.panes import DAY, SECOND, Micros
 from streams.windows.partition import PartitionWindows, Plan, Step
-
-Acknowledge = Callable[[EventT[Any]], Awaitable[bool]]
 
 
 @dataclass
@@ -84,7 +83,7 @@ class Counting:
         for closed in windows.advance(2 * DAY).closed:
             list(shares(closed, self._name, 0, 1, 0, 0))
 
-    def restore(self) -> None:
+    async def restore(self) -> None:
         """Take up the state from the recovered table, for the partitions that are assigned now."""
         consumer, source = self._app.consumer, topics.REQUESTS.name
         mine = frozenset(tp.partition for tp in consumer.assignment() if tp.topic == source)

@@ -3,14 +3,21 @@
 import logging
 import os
 import tempfile
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import faust
+from faust.types import EventT, StreamT
 from yarl import URL
 
 from infra.settings import KafkaSettings
+from schemas.topics import Topic
+from streams.transport import Records
 
 log = logging.getLogger(__name__)
+
+Acknowledge = Callable[[EventT[Any]], Awaitable[bool]]
+Table = TypeVar("Table", bound=faust.Table[Any, Any])
 
 LARGEST_FETCH: Final = 16 * 1024 * 1024
 RAW: Final[dict[str, Any]] = {
@@ -57,6 +64,63 @@ def new_app(name: str, kafka: KafkaSettings, *, partitions: int, max_fetch: int)
         stream_wait_empty=False,
         web_enabled=False,
     )
+
+
+def add_table(app: faust.App, kind: type[Table], topic: Topic, partitions: int) -> Table:
+    """A table whose changelog is `topic`, which is recovered by the fetch."""
+    table = kind(
+        app,
+        name=topic.name.replace(".", "-"),
+        beacon=app.tables.beacon,
+        key_type=bytes,
+        value_type=bytes,
+        partitions=partitions,
+        changelog_topic=app.topic(topic.name, acks=False, schema=Records(), **RAW),
+    )
+    app.tables.add(table)
+    return table
+
+
+class Stateful(Protocol):
+    """What reads a source by the fetch, and keeps its state in a table."""
+
+    async def restore(self) -> None:
+        """The table has recovered: take up what is in it, for the partitions that are assigned now."""
+        ...
+
+    def forget(self) -> None:
+        """The partitions are going away."""
+        ...
+
+    async def step(self, event: EventT[Any], acknowledge: Acknowledge) -> None:
+        """Take one fetch."""
+        ...
+
+
+def attend(app: faust.App, name: str, source: Topic, table: faust.Table[Any, Any], to: Stateful) -> None:
+    """Let `to` have the fetches of `source`. What fails ends the process."""
+
+    async def restore() -> None:
+        try:
+            await to.restore()
+        except Exception:
+            give_up(app)
+
+    async def forget(*_: object, **__: object) -> None:
+        to.forget()
+
+    async def take(fetches: StreamT[Any]) -> None:
+        stream = cast("faust.Stream[Any]", fetches).noack()
+        async for event in stream.events():
+            try:
+                await to.step(event, stream.ack)
+            except BaseException:
+                give_up(app)
+                raise
+
+    table.on_recover(restore)
+    app.on_partitions_revoked.connect(forget, weak=False)
+    app.agent(app.topic(source.name, schema=Records()), name=name)(take)
 
 
 def run(*apps: faust.App) -> None:

@@ -20,16 +20,16 @@ from datetime import timedelta
 from typing import Any, Protocol, cast
 
 import faust
-from faust.types import TP, EventT, StreamT
+from faust.types import TP, EventT
 
 from infra.settings import KafkaSettings
 from schemas.topics import Topic
 from streams import faust_app
 from streams.clock import clock
-from streams.faust_app import RAW, broker_url, give_up, new_app
+from streams.faust_app import Acknowledge, add_table, attend, broker_url, give_up, new_app
 from streams.following import Following
 from streams.ledger import KafkaLedger, Ledger, MovedError, State, decode_key, decode_state
-from streams.transport import Batching, BatchTransport, Records
+from streams.transport import Batching, BatchTransport
 from streams.windows.panes import Micros
 
 log = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ class Harness:
         self._through.clear()
         self._agent.forget()
 
-    async def step(self, event: EventT[Any], acknowledge: Any) -> None:
+    async def step(self, event: EventT[Any], acknowledge: Acknowledge) -> None:
         """Take one fetch, unless it is of no concern any more: its partition has moved."""
         message = event.message
         async with self._one_at_a_time:
@@ -218,48 +218,18 @@ class Harness:
 def build(agent: Agent, wiring: Wiring, kafka: KafkaSettings) -> faust.App:
     """The application that runs `agent`."""
     app = new_app(wiring.name, kafka, partitions=wiring.partitions, max_fetch=wiring.max_fetch)
-    table = _StateTable(
-        app,
-        name=wiring.state.name.replace(".", "-"),
-        beacon=app.tables.beacon,
-        key_type=bytes,
-        value_type=bytes,
-        partitions=wiring.partitions,
-        changelog_topic=app.topic(wiring.state.name, acks=False, schema=Records(), **RAW),
-    )
-    app.tables.add(table)
+    table = add_table(app, _StateTable, wiring.state, wiring.partitions)
     harness = Harness(app, agent, wiring, table, kafka.bootstrap)
     batching = Batching(
         frozenset({wiring.source.name}), frozenset({wiring.state.name}), wiring.linger, wiring.min_bytes
     )
     app.transport = BatchTransport(broker_url(kafka), app, batching, harness.reading_from)
 
-    async def restore() -> None:
-        try:
-            await harness.restore()
-        except Exception:
-            give_up(app)
-
-    table.on_recover(restore)
-
-    async def forget(*_: object, **__: object) -> None:
-        harness.forget()
-
     async def end(*_: object, **__: object) -> None:
         await harness.end()
 
-    app.on_partitions_revoked.connect(forget, weak=False)
+    attend(app, wiring.name, wiring.source, table, harness)
     app.on_before_shutdown.connect(end, weak=False)
-
-    @app.agent(app.topic(wiring.source.name, schema=Records()), name=wiring.name)
-    async def take(fetches: StreamT[Any]) -> None:
-        stream = cast("faust.Stream[Any]", fetches).noack()
-        async for event in stream.events():
-            try:
-                await harness.step(event, stream.ack)
-            except BaseException:
-                give_up(app)
-                raise
 
     @app.task  # type: ignore[untyped-decorator]
     async def ticking() -> None:
