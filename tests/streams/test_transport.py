@@ -142,11 +142,23 @@ def test_a_fetch_that_a_rebalance_takes_from_the_agent_comes_again(
     broker: Broker, topic: str, tmp_path: Path
 ) -> None:
     """Fetches wait for a slow agent while workers come and go. Each reaches an agent all the same."""
-    broker.send(topic, {partition: numbered(2_000) for partition in range(PARTITIONS)})
+    sent = 0
+
+    def send(count: int) -> None:
+        nonlocal sent
+        broker.send(topic, {partition: numbered(count) for partition in range(PARTITIONS)})
+        sent += count
+
+    send(2_000)
     with worker(broker, topic, tmp_path / "first", "--slow") as first:
         wait_until("the first is at work", lambda: len(first.events) > 2)
         with worker(broker, topic, tmp_path / "second", "--slow") as second:
-            wait_until("the second is at work", lambda: len(second.events) > 2)
+
+            def at_work() -> bool:
+                send(20)  # the first may be done with what there was before the second has begun
+                return len(second.events) > 2
+
+            wait_until("the second is at work", at_work)
         broker.wait_until_acknowledged(f"{topic}-group", topic)
 
     handed = {
@@ -155,7 +167,7 @@ def test_a_fetch_that_a_rebalance_takes_from_the_agent_comes_again(
         for event in one.events
         for offset in event["offsets"]
     }
-    assert len(handed) == PARTITIONS * 2_000
+    assert len(handed) == PARTITIONS * sent
 
 
 def test_no_fetch_is_lost_while_a_worker_takes_up_its_state(
