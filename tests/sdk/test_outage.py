@@ -27,6 +27,8 @@ from infra.kafka import LocalKafka
 from infra.ports import free_port
 from tests.faults.sdk_outage import Place, outage
 
+pytestmark = pytest.mark.alone
+
 Published = Callable[[str, str, str], list[tuple[bytes, dict[str, Any]]]]
 
 _QUICK_US = 5_000
@@ -246,7 +248,6 @@ def nowhere(request: pytest.FixtureRequest) -> Iterator[tuple[KafkaConnection, s
         )
 
 
-@pytest.mark.alone
 def test_where_nobody_takes_events_they_wait_and_closing_ends_in_time(
     nowhere: tuple[KafkaConnection, str], service: str, caplog: pytest.LogCaptureFixture
 ) -> None:
