@@ -28,7 +28,7 @@ from streams import faust_app
 from streams.clock import clock
 from streams.faust_app import Acknowledge, add_table, attend, broker_url, give_up, new_app
 from streams.following import Following
-from streams.ledger import KafkaLedger, Ledger, MovedError, State, decode_key, decode_state
+from streams.ledger import KafkaLedger, Ledger, MovedError, State, decode_key, decode_state, is_older
 from streams.transport import Batching, BatchTransport
 from streams.windows.panes import Micros
 
@@ -111,7 +111,8 @@ class Wiring:
 
 
 class _StateTable(faust.Table[bytes, bytes]):
-    """Encoded entries by their encoded key. Its changelog is read by the fetch; the newest entry holds."""
+    """Encoded entries by their encoded key. Its changelog is read by the fetch; the newest entry holds,
+    not the last: a worker that was stopped and wakes when its partition has moved may write once more."""
 
     def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
         """Take up fetches of the changelog."""
@@ -119,7 +120,7 @@ class _StateTable(faust.Table[bytes, bytes]):
             for record in cast("Sequence[Any]", event.value):
                 if record.value is None:
                     self.data.pop(record.key, None)
-                else:
+                elif not is_older(record.value, self.data.get(record.key)):
                     self.data[record.key] = record.value
 
     def states(self, partitions: Iterable[int]) -> dict[int, dict[bytes, State]]:

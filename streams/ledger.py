@@ -160,6 +160,11 @@ def decode_key(key: bytes) -> tuple[int, bytes]:
     return int(partition), rest
 
 
+def is_older(value: bytes, known: bytes | None) -> bool:
+    """Whether an entry is of less of the source than the one that is known."""
+    return known is not None and decode_state(value).offset < decode_state(known).offset
+
+
 def decode_state(value: bytes) -> State:
     """An entry. Raises RefusedError for what is none."""
     record = _STATE.decode(value)
