@@ -16,6 +16,7 @@ from infra.settings import (
     ApiSettings,
     ClickHouseSettings,
     KafkaSettings,
+    NotificationSettings,
     SinkSettings,
     WorkerSettings,
 )
@@ -85,6 +86,13 @@ def local_port(bootstrap: str) -> int:
     return int(port)
 
 
+def address(ports: Ports) -> str:
+    """Where people reach the API."""
+    given = NotificationSettings()
+    chosen = "public_url" in given.model_fields_set
+    return given.public_url if chosen else f"http://127.0.0.1:{ports.api}"
+
+
 @dataclass(frozen=True)
 class Stack:
     """The parts, in the order in which they are started and (from the end) stopped."""
@@ -127,6 +135,7 @@ def build(data: Path, ports: Ports, *, simulate: bool) -> Stack:
         "CHATGAUGE_CLICKHOUSE_PORT": str(ports.clickhouse),
         "CHATGAUGE_CLICKHOUSE_SECURE": "false",
         "CHATGAUGE_API_PORT": str(ports.api),
+        "CHATGAUGE_NOTIFICATIONS_PUBLIC_URL": address(ports),
         "CHATGAUGE_API_PARTS": json.dumps(
             {
                 part: f"http://127.0.0.1:{port}/metrics"
