@@ -32,7 +32,7 @@ from cli.rebuild import parsed_time
 from cli.sending import fail, plain
 from infra.settings import ClickHouseSettings, WindowSettings
 from sinks.clickhouse import connect, is_transient, said
-from streams.alerts.backtest import Backtested, BacktestError
+from streams.alerts.backtest import Backtested, BacktestError, settled
 from streams.alerts.backtest import backtest as run_backtest
 from streams.alerts.evaluation import kind_of
 from streams.alerts.recorded import RecordedHistory
@@ -83,13 +83,14 @@ def backtest(
     code that judges live ones, as if the rule had been set up at --from. Times are event times. Who is told
     follows from the present endpoints; silences are left out.
     """
-    last = end or datetime.now(UTC)
-    if start >= last:
+    now = datetime.now(UTC)
+    if start >= (end or now):
         raise typer.BadParameter("--from must lie before --to")
     logging.getLogger("urllib3.connectionpool").setLevel(logging.CRITICAL)
     chosen, told = _set_up(rule)
     settings, windows = ClickHouseSettings(), WindowSettings()
-    found = Found(chosen, micros_of(start), micros_of(last))
+    last = settled(micros_of(end or now), micros_of(now), micros(windows.lateness))
+    found = Found(chosen, micros_of(start), last)
     began = time.monotonic()
     try:
         with closing(connect(settings)) as client, _stopping() as stop:

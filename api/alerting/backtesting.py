@@ -13,9 +13,10 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from api.errors import Fault, InvalidError, UnavailableError
 from infra.settings import ClickHouseSettings, NotificationSettings, WindowSettings
 from sinks.clickhouse import connect, said
-from streams.alerts.backtest import BacktestError, backtest
+from streams.alerts.backtest import BacktestError, backtest, settled
 from streams.alerts.recorded import RecordedHistory
 from streams.alerts.rule import Rule
+from streams.clock import clock
 from streams.deliveries.endpoint import Endpoint
 from streams.notifications.grouping import Intervals
 from streams.notifications.notifier import Terms
@@ -89,6 +90,7 @@ class Backtester:
             with closing(connect(self._clickhouse)) as client:
                 history = RecordedHistory(client, self._windows.timezone, include)
                 lateness = micros(self._windows.lateness)
+                end = settled(end, clock(), lateness)
                 for step in backtest(
                     rule, history, start, end, endpoints=endpoints, terms=self._terms, lateness=lateness
                 ):

@@ -24,6 +24,8 @@ from streams.windows.panes import SECOND, Micros
 
 _TOLD_EVERY: Final = 60
 """Steps without an alert after which it is told how far the backtest has come."""
+_WRITTEN_WITHIN: Final[Micros] = 20 * SECOND
+"""So long after its close a pane is in ClickHouse."""
 _MOMENT: Final[Micros] = SECOND // 10
 """How often the notifier looks what is due."""
 
@@ -76,6 +78,11 @@ def backtest(
     if rule.grouping == SAMPLE_GROUPING:
         return _run(Samples(rule, history, limits), notifier, start, end)
     return _run(Panes(rule, history, limits, terms.zone, lateness), notifier, start, end)
+
+
+def settled(end: Micros, now: Micros, lateness: Micros) -> Micros:
+    """Up to where a backtest to `end` can go: what has closed only just now is not all in ClickHouse."""
+    return min(end, now - lateness - _WRITTEN_WITHIN)
 
 
 def _run(feed: Panes | Samples, notifier: Notifier, start: Micros, end: Micros) -> Iterator[Backtested]:

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from streams.alerts.backtest import Backtested, BacktestError, backtest
+from streams.alerts.backtest import Backtested, BacktestError, backtest, settled
 from streams.alerts.evaluation import kind_of
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Question, RuleVersion
@@ -376,6 +376,11 @@ def test_sampled_states_are_judged_at_every_sample() -> None:
     (gone,) = alerts(run(silent, Sampled({}), START, START + HOUR))
     assert (gone["group"], gone["state"]) == (["service=chat", "instance=b"], "firing")
     assert gone["changed_at"] == START + 29 * MINUTE + SECOND + 5 * MINUTE
+
+
+def test_what_has_only_just_closed_is_left_to_the_next_backtest() -> None:
+    assert settled(START, START + HOUR, LATENESS) == START
+    assert settled(START, START + 15 * SECOND, LATENESS) == START - 15 * SECOND
 
 
 def test_of_times_within_a_pane_the_whole_panes_are_judged() -> None:
