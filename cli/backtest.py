@@ -30,7 +30,7 @@ from cli.definitions import (
 )
 from cli.rebuild import parsed_time
 from cli.sending import fail, plain
-from infra.settings import ClickHouseSettings, WindowSettings
+from infra.settings import ClickHouseSettings, NotificationSettings, WindowSettings
 from sinks.clickhouse import connect, is_transient, said
 from streams.alerts.backtest import Backtested, BacktestError, settled
 from streams.alerts.backtest import backtest as run_backtest
@@ -38,7 +38,7 @@ from streams.alerts.evaluation import kind_of
 from streams.alerts.recorded import RecordedHistory
 from streams.alerts.rule import Rule
 from streams.deliveries.endpoint import Endpoint
-from streams.notifications.notifier import Terms
+from streams.notifications.terms import terms_of
 from streams.windows.measures import GROUPINGS
 from streams.windows.panes import SECOND, micros, micros_of
 
@@ -167,7 +167,7 @@ def _stepped(
         found.start,
         found.end,
         endpoints=told,
-        terms=Terms(zone=windows.timezone),
+        terms=terms_of(NotificationSettings(), windows),
         lateness=micros(windows.lateness),
     )
     with Progress(

@@ -18,8 +18,7 @@ from streams.alerts.recorded import RecordedHistory
 from streams.alerts.rule import Rule
 from streams.clock import clock
 from streams.deliveries.endpoint import Endpoint
-from streams.notifications.grouping import Intervals
-from streams.notifications.notifier import Terms
+from streams.notifications.terms import terms_of
 from streams.windows.panes import Micros, micros
 
 MOST_SECONDS: Final = 60.0
@@ -54,12 +53,7 @@ class Backtester:
     ) -> None:
         self._clickhouse = clickhouse
         self._windows = windows
-        self._terms = Terms(
-            Intervals(micros(notifications.group_wait), micros(notifications.group_interval)),
-            tuple(notifications.group_by),
-            windows.timezone,
-            notifications.public_url,
-        )
+        self._terms = terms_of(notifications, windows)
         self._most_seconds = most_seconds
         self._most_transitions = most_transitions
         self._running = asyncio.Lock()

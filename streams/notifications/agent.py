@@ -27,11 +27,11 @@ from streams.harness import Agent, Record, Wiring
 from streams.ledger import Ledger, MovedError, State
 from streams.notifications import metrics
 from streams.notifications.definitions import Definitions
-from streams.notifications.grouping import Intervals
 from streams.notifications.notifier import Notifier, Planned, Terms
 from streams.notifications.state import Commit, Outbox
 from streams.notifications.subscribing import Subscribing
-from streams.windows.panes import SECOND, Micros, micros
+from streams.notifications.terms import terms_of
+from streams.windows.panes import SECOND, Micros
 
 log = logging.getLogger(__name__)
 
@@ -152,16 +152,6 @@ async def _send(outbox: Outbox, ledger: Ledger) -> None:
         metrics.NOTIFICATIONS.labels(each["type"]).inc()
     for each in outbox.decisions:
         metrics.DECISIONS.labels(each["what"]).inc()
-
-
-def terms_of(settings: NotificationSettings, windows: WindowSettings) -> Terms:
-    """What the settings say."""
-    return Terms(
-        Intervals(micros(settings.group_wait), micros(settings.group_interval)),
-        tuple(settings.group_by),
-        windows.timezone,
-        settings.public_url,
-    )
 
 
 def wired(
