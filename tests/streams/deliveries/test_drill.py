@@ -15,11 +15,11 @@ _WITHIN_S = 160
 
 
 @pytest.mark.timeout(_WITHIN_S + 20)
-def test_every_delivery_survives_failing_receivers_and_kills() -> None:
+def test_every_delivery_survives_failing_receivers_and_kills(fresh_kafka: str) -> None:
     run = subprocess.run(
         [
             *(sys.executable, "-m", "tests.streams.deliveries.drill"),
-            *("--seed", "1", "--count", "500", "--kills", "1"),
+            *("--seed", "1", "--count", "500", "--kills", "1", "--bootstrap", fresh_kafka),
         ],
         cwd=_CHECKOUT,
         stdout=subprocess.PIPE,
