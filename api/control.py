@@ -23,10 +23,11 @@ from api.clickhouse import ClickHouse
 from api.definitions.endpoints import Drafting
 from api.definitions.shelf import Followed, Kind, Shelf, Writer
 from api.errors import ApiError, UnavailableError
+from api.events.viewer import Viewer
 from api.models.backtest import BacktestRequest
 from api.models.endpoints import DisablingRequest, EndpointRequest, RedriveRequest, RotationRequest
 from api.models.silences import AcknowledgementRequest, SilenceRequest
-from api.routes import alerts, deliveries, endpoints, rules, silences
+from api.routes import alerts, deliveries, endpoints, events, rules, silences
 from api.times import Clock
 from schemas.topics import ACCESS, ALERTS, ENDPOINTS, RULES, SILENCES, Topic
 from streams.alerts.rule import RULE
@@ -103,6 +104,7 @@ class Control:
         self._clock = clock
         self._public_url = public_url
         self._archive = Archive(clickhouse)
+        self._viewer = Viewer(clickhouse, self._archive, alerts, follower, clock)
         self._setup = PresentSetup(followed, zone)
         self.guard = Guard(lambda: kept_key(followed[ACCESS.name].items), clock, override=admin_key)
 
@@ -127,6 +129,7 @@ class Control:
                 self._public_url,
             ),
             deliveries.router(self.guard, of_endpoints, archive, redriver),
+            events.router(self._viewer),
         ]
 
     def failures(self) -> list[str]:

@@ -22,6 +22,7 @@ from sinks.tables import migrate
 from sinks.windows import WindowWriter
 from sinks.writer import Fetch, Step, Tenure
 
+_KEPT = ("events", "spans", "samples", "windows", "alerts", "decisions", "deliveries")
 WriteWindows = Callable[[Sequence[tuple[int, bytes, bytes]]], None]
 
 
@@ -40,7 +41,7 @@ def away() -> ClickHouseSettings:
 
 
 def _migrated(settings: ClickHouseSettings) -> None:
-    kept = {f"{what}_days": 10_000 for what in ("windows", "alerts", "decisions", "deliveries")}
+    kept = {f"{what}_days": 10_000 for what in _KEPT}
     with connect(settings) as client:
         migrate(client, RetentionSettings.model_validate(kept))
 

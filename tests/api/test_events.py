@@ -1,0 +1,458 @@
+"""The event viewer: the raw events behind an alert, of a span of time, or of a place on Kafka."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+from api.errors import BadParameterError
+from api.events import completeness
+from api.events.page import render
+from api.events.selection import Place, of_transition
+from api.models.alerts import Alert
+from api.models.events import Covered, Events, EventSource, ShownRequest
+from api.times import to_time
+from infra.settings import ClickHouseSettings
+from schemas.codec import Codec
+from schemas.contract import schema
+from schemas.topics import ALERTS, REQUESTS, SAMPLES, SPANS, Topic
+from sinks import events, samples, spans
+from sinks.clickhouse import connect
+from sinks.writer import Fetch, Tenure
+from streams.notifications.transition import Transition
+from streams.pricing import PriceList
+from streams.windows.panes import MINUTE, SECOND
+from tests.api.around import NOON, Around, alert
+from tests.api.blocks import block, some_requests
+from tests.api.conftest import store_records, store_windows
+from tests.sinks.making import Record, request, sample, span
+
+START, END = NOON - 6 * MINUTE, NOON - MINUTE
+"""The window of the alert of `tests.api.around`."""
+HTML = {"Accept": "text/html,application/xhtml+xml"}
+
+
+def transition(**differing: Any) -> Transition:
+    return Transition.of(alert(**differing))
+
+
+class TestSelection:
+    @pytest.mark.parametrize(
+        ("grouping", "group"),
+        [
+            ("total", {}),
+            ("service", {"service": "chat"}),
+            ("model", {"provider": "openai", "model": "gpt=4o"}),
+            ("space", {"space_id": "s"}),
+            ("user", {"user_id": "u"}),
+            ("workflow", {"workflow": "w", "workflow_version": "1"}),
+            ("error", {"error_type": "timeout"}),
+        ],
+    )
+    def test_a_window_is_of_the_live_requests_of_its_group(
+        self, grouping: str, group: Mapping[str, str]
+    ) -> None:
+        told = transition(grouping=grouping, group=[f"{key}={value}" for key, value in group.items()])
+        wanted = of_transition(told)
+        assert (wanted.topic, wanted.start, wanted.end) == (REQUESTS, START, END)
+        assert (wanted.equal, wanted.include) == (group, "live")
+
+    def test_a_window_of_samples_ends_with_the_sample_that_was_judged(self) -> None:
+        told = transition(
+            grouping="sample", group=["service=chat", "instance=a"], metric="sample:queue_depth"
+        )
+        wanted = of_transition(told)
+        assert (wanted.topic, wanted.start, wanted.end) == (SAMPLES, START + 1, END + 1)
+        assert wanted.equal == {"service": "chat", "instance": "a", "name": "queue_depth"}
+
+    def test_a_grouping_that_is_not_known_is_refused(self) -> None:
+        with pytest.raises(BadParameterError, match="from and to"):
+            of_transition(transition(grouping="planet", group=["planet=mars"]))
+
+
+class TestCompleteness:
+    def test_all_offsets_that_the_alert_rests_on_must_be_stored(self) -> None:
+        told = transition(sources=["chat.requests/2/5-10", "chat.requests/3/0-9"])
+        assert completeness.of_sources(told, {2: 10, 3: 400}) == []
+        assert completeness.of_sources(told, {2: 9}) == [
+            "chat.requests/2 is stored up to offset 9, and the events asked for go up to offset 10: "
+            "ClickHouse is behind",
+            "chat.requests/3 is not stored at all yet, and the events asked for go up to offset 9: "
+            "ClickHouse is behind",
+        ]
+
+    def test_of_partitions_that_had_not_come_nothing_is_known(self) -> None:
+        (said,) = completeness.of_sources(transition(parts=3, sources=[]), {})
+        assert "3 of 4 source partitions" in said
+
+    def test_fewer_than_were_counted_are_not_all(self) -> None:
+        assert completeness.of_count(transition(), 1204) == []
+        assert completeness.of_count(transition(), 1300) == []
+        assert "1,204, and 1,203 are stored" in completeness.of_count(transition(), 1203)[0]
+
+    def test_a_span_is_whole_when_its_minutes_are_closed_and_what_they_count_is_stored(self) -> None:
+        def missing(end: int, counted: list[tuple[int, int, int]], newest: int) -> list[str]:
+            return completeness.of_span(START, end, counted, newest, {0: 10}, NOON)
+
+        assert missing(END, [(0, 10, 0)], NOON) == []
+        assert "offset 11" in missing(END, [(0, 11, 0)], NOON)[0]
+        assert "still open" in missing(END, [(0, 10, 1)], NOON)[0]
+        assert "not over" in missing(NOON + 1, [(0, 10, 0)], NOON)[0]
+        assert "on their way" in missing(NOON - SECOND, [(0, 10, 0)], NOON)[0]
+        assert "go up to 2026-05-04T11:58:00Z" in missing(END, [(0, 10, 0)], END - MINUTE)[0]
+        assert "hold nothing yet" in missing(END, [], 0)[0]
+
+    def test_a_place_that_is_not_there_is_behind_or_gone(self) -> None:
+        place = Place("chat.spans", 1, 7)
+        assert "ClickHouse is behind" in completeness.of_place(place, {1: 6})[0]
+        assert "dead_letters" in completeness.of_place(place, {1: 7})[0]
+
+
+def shown(**differing: Any) -> Events:
+    """A page of one request, of which nothing is known that need not be."""
+    fields: dict[str, Any] = dict.fromkeys(ShownRequest.model_fields) | {
+        "type": "request",
+        "occurred_at": to_time(NOON),
+        "event_id": "e",
+        "source": EventSource(topic="chat.requests", partition=0, offset=1),
+        "imported": False,
+        "phase": "finished",
+        "service": "chat",
+        "provider": "openai",
+        "model": "gpt-4o",
+        "cache_hit": False,
+    }
+    of_alert = Covered(
+        by="alert", topic="chat.requests", start=to_time(START), end=to_time(END), equal={}, include="live"
+    )
+    return Events(
+        covers=of_alert,
+        alert=Alert.of(alert(summary="<b>bold</b> & 14 %")),
+        complete=False,
+        missing=["not <i>all</i>"],
+        stored=1,
+        events=[ShownRequest(**fields | differing)],
+        more=True,
+        next="abc",
+    )
+
+
+class TestPage:
+    def test_what_others_wrote_is_escaped(self) -> None:
+        html = render(
+            shown(service="<script>alert(1)</script>", error_type='"><img src=x>'),
+            "/api/events?a=1&b=2",
+            '/events?x="',
+        )
+        assert "<script" not in html
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+        assert "&#34;&gt;&lt;img" in html
+        assert "&lt;b&gt;bold&lt;/b&gt; &amp; 14 %" in html
+        assert "not &lt;i&gt;all&lt;/i&gt;" in html
+        assert 'href="/api/events?a=1&amp;b=2"' in html
+        assert 'href="/events?x=&#34;"' in html
+
+    def test_it_says_what_was_judged(self) -> None:
+        html = render(shown(), "/", None)
+        for text in ("<dd>14 %</dd>", "<dd>10 %</dd>", "2026-05-04 11:54:00.000 to 2026-05-04 11:59:00.000"):
+            assert text in html
+        assert "service: support-chat" in html
+
+    def test_an_unknown_cost_is_unknown_and_a_small_one_is_not_nothing(self) -> None:
+        assert html_cells(shown())[-4:] == ["unknown", "unknown", "\N{EN DASH}", "unknown"]
+        known = shown(cost_usd=1.2e-8, total_ms=1234.56, prompt_tokens=1_000, error_type="timeout")
+        assert html_cells(known)[-4:] == ["1,000 + unknown", "1,234.6 ms", "timeout", "0.000000012 USD"]
+        assert html_cells(shown(cost_usd=0.0))[-1] == "0.0 USD"
+
+
+def html_cells(page: Events) -> list[str]:
+    body = render(page, "/", None).partition("<tbody>")[2]
+    return [part.partition(">")[2].partition("<")[0] for part in body.split("<td")[1:]]
+
+
+def store_events(
+    tables: ClickHouseSettings, topic: Topic, partition: int, first: int, made: Iterable[Mapping[str, Any]]
+) -> None:
+    """Writes events as the sink does, at offsets from `first`."""
+    writer = {
+        REQUESTS.name: events.writer(lambda: NOON, PriceList()),
+        SPANS.name: spans.writer(lambda: NOON),
+        SAMPLES.name: samples.writer(lambda: NOON),
+    }[topic.name]
+    codec = Codec(schema(topic.record))
+    records = [
+        Record(first + n, codec.encode(event), timestamp=NOON // 1_000) for n, event in enumerate(made)
+    ]
+    tenure = Tenure(partition, 0)
+    step = writer.take([Fetch(tenure, records)], frozenset({tenure}), 0.0, last=True)
+    assert not step.letters
+    with connect(tables) as client:
+        for insert in step.inserts:
+            client.insert_arrow(insert.table, insert.rows, settings={"async_insert": 0})
+
+
+def ended(number: int, **fields: Any) -> dict[str, Any]:
+    """A request of the alert's group that ended so many seconds into its window."""
+    common = {"service": "support-chat", "occurred_at": START + number * SECOND}
+    return request(number, **common | fields)
+
+
+RESOLVED: dict[str, Any] = {
+    "transition": 2,
+    "state": "resolved",
+    "sources": ["chat.requests/0/100-105", "chat.requests/1/7-9"],
+    "requests": 6,
+}
+
+
+@pytest.fixture(scope="module")
+def stocked(shared_tables: ClickHouseSettings) -> ClickHouseSettings:
+    """Six requests of an alert's window and group, and what is near them but not of them."""
+    store_events(
+        shared_tables,
+        REQUESTS,
+        0,
+        100,
+        [
+            ended(0),
+            ended(1, model="of no price list", provider="nobody", user_id="u_1", space_id="s_1"),
+            ended(2, error_type="timeout"),
+            ended(2),  # sent again: kept once
+            ended(3, event_id="started", phase="started"),
+            ended(4, imported=True),
+        ],
+    )
+    store_events(
+        shared_tables,
+        REQUESTS,
+        1,
+        7,
+        [
+            ended(299),
+            ended(300),
+            ended(-1),
+            ended(5, service="other"),
+            ended(6, error_type="timeout"),
+            ended(6, event_id="same-instant"),
+        ],
+    )
+    store_events(shared_tables, SPANS, 0, 3, [span(1, duration_us=1_500)])
+    at = [START, START + 1, END, END + 1]
+    store_events(shared_tables, SAMPLES, 0, 0, [sample(n, occurred_at=time) for n, time in enumerate(at)])
+    store_records(shared_tables, ALERTS, [alert(), alert(**RESOLVED)])
+    counted = some_requests(1, END - MINUTE, MINUTE)
+    store_windows(
+        shared_tables,
+        [
+            (
+                partition,
+                *block(
+                    counted, pane="1m", start=END - MINUTE, partition=partition, offset=offset, closed=True
+                ),
+            )
+            for partition, offset in ((0, 105), (1, 13))
+        ],
+    )
+    return shared_tables
+
+
+@pytest.fixture
+async def around(stocked: ClickHouseSettings) -> AsyncIterator[Around]:
+    async with Around(stocked) as around:
+        around.reads_alerts()
+        yield around
+
+
+@pytest.fixture
+async def http(around: Around) -> AsyncIterator[httpx.AsyncClient]:
+    async with around.http() as http:
+        yield http
+
+
+def ids(body: Mapping[str, Any]) -> list[str]:
+    return [event["event_id"] for event in body["events"]]
+
+
+OF_WINDOW = ["event-299", "same-instant", "event-6", "event-2", "event-1", "event-0"]
+
+
+class TestOfAnAlert:
+    async def test_it_is_what_the_window_was_made_of(self, http: httpx.AsyncClient) -> None:
+        answer = await http.get("/api/events?alert=al_1&transition=2")
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        assert ids(body) == OF_WINDOW
+        assert (body["complete"], body["missing"], body["stored"]) == (True, [], 6)
+        assert (body["more"], body["next"]) == (False, None)
+        assert (body["alert"]["state"], body["alert"]["transition"]) == ("resolved", 2)
+        assert body["covers"] == {
+            "by": "alert",
+            "topic": "chat.requests",
+            "start": "2026-05-04T11:54:00Z",
+            "end": "2026-05-04T11:59:00Z",
+            "equal": {"service": "support-chat"},
+            "include": "live",
+        }
+        unpriced = body["events"][4]
+        assert (unpriced["cost_usd"], unpriced["total_ms"], unpriced["user_id"]) == (None, 1000.0, "u_1")
+        assert unpriced["source"] == {"topic": "chat.requests", "partition": 0, "offset": 101}
+        assert body["events"][0]["cost_usd"] > 0
+
+    async def test_what_is_not_stored_yet_is_said(self, http: httpx.AsyncClient) -> None:
+        body = (await http.get("/api/events?alert=al_1&transition=1")).json()
+        assert (body["complete"], body["stored"]) == (False, 6)
+        assert [said.split(" is ")[0] for said in body["missing"][:2]] == [
+            "chat.requests/2",
+            "chat.requests/3",
+        ]
+        assert "1,204" in body["missing"][2]
+
+    async def test_the_newest_transition_is_the_one_in_memory(
+        self, around: Around, http: httpx.AsyncClient
+    ) -> None:
+        around.alerts.take(alert(**RESOLVED | {"transition": 3, "group": ["service=other"]}))
+        body = (await http.get("/api/events?alert=al_1")).json()
+        assert (body["alert"]["transition"], ids(body)) == (3, ["event-5"])
+
+    async def test_pages_follow_each_other_without_a_gap(self, http: httpx.AsyncClient) -> None:
+        seen: list[str] = []
+        cursor = ""
+        while True:
+            body = (await http.get(f"/api/events?alert=al_1&transition=2&limit=2{cursor}")).json()
+            seen += ids(body)
+            assert body["more"] == (body["next"] is not None)
+            if body["next"] is None:
+                break
+            cursor = f"&cursor={body['next']}"
+        assert seen == OF_WINDOW
+
+    async def test_an_alert_of_a_sampled_state_shows_its_samples(
+        self, around: Around, http: httpx.AsyncClient
+    ) -> None:
+        of_samples = {
+            "alert_id": "al_s",
+            "grouping": "sample",
+            "group": ["service=chat", "instance=a"],
+            "metric": "sample:open_websockets",
+            "requests": 1,
+            "sources": ["chat.samples/0/2-2"],
+        }
+        around.alerts.take(alert(**of_samples))
+        body = (await http.get("/api/events?alert=al_s&transition=1")).json()
+        assert [event["value"] for event in body["events"]] == [2.0, 1.0]
+        assert (body["complete"], body["stored"]) == (True, 2)
+
+    async def test_what_is_not_there_is_said(self, around: Around, http: httpx.AsyncClient) -> None:
+        unknown = await http.get("/api/events?alert=al_9&transition=1")
+        assert (unknown.status_code, unknown.json()["where"]) == (404, "alert")
+        untold = await http.get("/api/events?alert=al_1&transition=9")
+        assert (untold.status_code, untold.json()["where"]) == (404, "transition")
+        around.follower.caught_up = False
+        unread = await http.get("/api/events?alert=al_9&transition=1")
+        assert (unread.status_code, unread.json()["where"]) == (503, "kafka")
+
+
+class TestOfASpan:
+    async def test_it_is_all_that_finished_then(self, http: httpx.AsyncClient) -> None:
+        span = "from=2026-05-04T11:54:02Z&to=2026-05-04T11:54:06Z"
+        body = (await http.get(f"/api/events?{span}")).json()
+        assert ids(body) == ["event-5", "event-4", "event-2"]
+        assert (body["complete"], body["missing"], body["alert"]) == (True, [], None)
+        imported = (await http.get(f"/api/events?{span}&include=imported")).json()
+        assert ids(imported) == ["event-4"]
+
+    async def test_what_the_windows_count_and_is_not_stored_is_missed(self, http: httpx.AsyncClient) -> None:
+        body = (await http.get("/api/events?from=2026-05-04T11:58:00Z&to=2026-05-04T11:59:00Z")).json()
+        assert ids(body) == ["event-299"]
+        assert body["missing"] == [
+            "chat.requests/1 is stored up to offset 12, and the events asked for go up to offset 13: "
+            "ClickHouse is behind"
+        ]
+
+    async def test_a_long_span_is_read_to_its_beginning(self, http: httpx.AsyncClient) -> None:
+        body = (await http.get("/api/events?from=2026-01-01T00:00Z&to=2026-05-04T12:00Z&limit=8")).json()
+        assert ids(body)[-1] == "event-1"
+        assert body["more"]
+        rest = await http.get(
+            f"/api/events?from=2026-01-01T00:00Z&to=2026-05-04T12:00Z&cursor={body['next']}"
+        )
+        assert (ids(rest.json()), rest.json()["more"]) == (["event-0", "event--1"], False)
+
+
+class TestOfAPlace:
+    @pytest.mark.parametrize(
+        ("place", "found"),
+        [
+            ("topic=chat.requests&partition=0&offset=104", "started"),
+            ("topic=chat.spans&partition=0&offset=3", "event-1"),
+            ("topic=chat.samples&partition=0&offset=1", "event-1"),
+        ],
+    )
+    async def test_it_is_the_one_event(self, http: httpx.AsyncClient, place: str, found: str) -> None:
+        for path, headers in (("/api/events", {}), ("/events", HTML)):
+            answer = await http.get(f"{path}?{place}", headers=headers)
+            assert answer.status_code == 200, answer.text
+        body = (await http.get(f"/api/events?{place}")).json()
+        assert (ids(body), body["complete"], body["more"]) == ([found], True, False)
+
+    async def test_one_that_is_not_stored_is_not_complete(self, http: httpx.AsyncClient) -> None:
+        body = (await http.get("/api/events?topic=chat.spans&partition=0&offset=4")).json()
+        assert (body["events"], body["complete"]) == ([], False)
+        assert "stored up to offset 3" in body["missing"][0]
+
+
+class TestAddress:
+    async def test_browsers_get_a_page_that_loads_nothing_from_elsewhere(
+        self, http: httpx.AsyncClient
+    ) -> None:
+        page = await http.get("/events?alert=al_1&transition=2&limit=2", headers=HTML)
+        assert page.headers["content-type"].startswith("text/html")
+        assert page.headers["content-security-policy"].startswith("default-src 'none'; style-src 'self'")
+        assert (page.headers["vary"], page.headers["cache-control"]) == ("Accept", "no-store")
+        assert "<script" not in page.text
+        assert "style=" not in page.text
+        assert "6 in all" in page.text
+        following = page.text.partition('<a href="/events?')[2].partition('"')[0].replace("&amp;", "&")
+        rest = await http.get(f"/events?{following}")
+        assert ids(rest.json()) == OF_WINDOW[2:4]
+        for style in ("/page/style.css", "/page/events.css"):
+            assert style in page.text
+            assert (await http.get(style)).status_code == 200
+
+    async def test_others_get_the_same_as_json(self, http: httpx.AsyncClient) -> None:
+        for query in ("alert=al_1&transition=2", "from=2026-05-04T11:54Z&to=2026-05-04T11:59Z"):
+            page, data = await http.get(f"/events?{query}"), await http.get(f"/api/events?{query}")
+            assert page.json() == data.json()
+
+    async def test_what_is_wrong_with_a_parameter_is_said(self, http: httpx.AsyncClient) -> None:
+        wrong = {
+            "": "alert",
+            "transition=1": "alert",
+            "alert=al_1&from=2026-05-04T11:54Z": "from",
+            "alert=al_1&transition=0": "transition",
+            "alert=al_1&include=live": "include",
+            "alert=al_1&cursor=x": "cursor",
+            "alert=al_1&limit=1001": "limit",
+            "from=2026-05-04T11:54Z": "to",
+            "to=2026-05-04T11:54Z": "from",
+            "from=x&to=2026-05-04T11:54Z": "from",
+            "from=2026-05-04T11:54Z&to=2026-05-04T11:54Z": "to",
+            "topic=chat.requests&partition=0": "offset",
+            "topic=chat.windows&partition=0&offset=1": "topic",
+            "topic=chat.spans&partition=0&offset=1&cursor=WzEsIngiXQ": "cursor",
+            "topic=chat.requests&partition=-1&offset=1": "partition",
+            "topic=chat.requests&partition=0&offset=99999999999999999999": "offset",
+        }
+        answers = {query: await http.get(f"/events?{query}") for query in wrong}
+        assert {query: answer.json()["where"] for query, answer in answers.items()} == wrong
+        assert {answer.status_code for answer in answers.values()} == {400}
+
+
+async def test_without_clickhouse_it_is_said(away: ClickHouseSettings) -> None:
+    async with Around(away) as around, around.http() as http:
+        around.reads_alerts()
+        around.alerts.take(alert())
+        for query in ("alert=al_1&transition=1", "topic=chat.requests&partition=0&offset=1"):
+            answer = await http.get(f"/events?{query}", headers=HTML)
+            assert (answer.status_code, answer.json()["where"]) == (503, "clickhouse")
