@@ -1,7 +1,6 @@
 """Whether ClickHouse has all of the events asked for, pure: in words, why not."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Final
 
 from api.events.selection import Place
@@ -43,14 +42,13 @@ def of_count(alert: Transition, stored: int) -> list[str]:
 
 
 def of_span(
-    start: Micros,
     end: Micros,
     counted: Sequence[tuple[int, int, int]],
     newest: Micros,
     reached: Reached,
     now: Micros,
 ) -> list[str]:
-    """What may be missing from a span of requests; the rows of `counted` as the query has them.
+    """What may be missing from a span of requests up to `end`; the rows of `counted` as the query has them.
 
     `newest` is the end of the newest minute that the windows have.
     """
@@ -63,11 +61,7 @@ def of_span(
         found.append("minutes of the span are still open: events may come for them")
     if min(end, now) > newest:
         known = f"go up to {_said(newest)}" if newest else "hold nothing yet"
-        found.append(
-            f"the stored windows {known}: whether later requests are all stored is not known"
-            if max(start, newest) < min(end, now)
-            else f"the stored windows {known}"
-        )
+        found.append(f"the stored windows {known}: whether later requests are all stored is not known")
     return found
 
 
@@ -94,5 +88,4 @@ def _behind(wanted: Iterable[tuple[str, int, int]], reached: Reached) -> list[st
 
 
 def _said(time: Micros) -> str:
-    instant: datetime = to_time(time)
-    return instant.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return to_time(time).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -9,7 +9,7 @@ from api.alerting.cursor import Cursor
 from api.alerting.follower import AlertFollower
 from api.alerting.opened import OpenAlerts, Record
 from api.clickhouse import ClickHouse
-from api.errors import NotFoundError, UnavailableError
+from api.errors import BadParameterError, NotFoundError, UnavailableError
 from api.events import completeness, sql
 from api.events.selection import Place, Selection, of_transition
 from api.models.alerts import Alert
@@ -58,9 +58,8 @@ class Viewer:
         if not alert.sources and wanted.topic is REQUESTS:
             missing += await self._missing_of_span(wanted, reached)
         rows, more = await self._page(wanted, cursor, limit)
-        stored = None
-        if wanted.end - wanted.start <= _LONGEST_COUNTED:
-            stored = int((await self._clickhouse.rows(sql.count(wanted)))[0][0])
+        stored = await self._stored(wanted)
+        if stored is not None:
             missing += completeness.of_count(alert, stored)
         covers = Covered(
             by="alert",
@@ -126,9 +125,16 @@ class Viewer:
         rows = await self._clickhouse.rows(sql.counted(wanted.start, wanted.end))
         newest = await self._clickhouse.rows(sql.newest_pane())
         counted = sorted((int(p), int(last), int(open_)) for p, last, open_ in rows)
-        return completeness.of_span(
-            wanted.start, wanted.end, counted, int(newest[0][0]) * SECOND, reached, self._clock()
-        )
+        return completeness.of_span(wanted.end, counted, int(newest[0][0]) * SECOND, reached, self._clock())
+
+    async def _stored(self, wanted: Selection) -> int | None:
+        """How many there are; None when there are too many to count them in time."""
+        if wanted.end - wanted.start > _LONGEST_COUNTED:
+            return None
+        try:
+            return int((await self._clickhouse.rows(sql.count(wanted)))[0][0])
+        except BadParameterError:
+            return None
 
     async def _page(
         self, wanted: Selection, cursor: Cursor | None, limit: int

@@ -152,7 +152,7 @@ class Events(BaseModel):
     missing: list[str] = Field(description="Why not, in words.")
     stored: int | None = Field(
         description="How many ClickHouse has of an alert's window, over all pages; null for windows longer "
-        "than two hours, and without an alert."
+        "than two hours, or with more than can be counted in time, and without an alert."
     )
     events: list[ShownEvent] = Field(description="Newest first.")
     more: bool = Field(description="Whether there are older ones.")

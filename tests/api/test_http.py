@@ -16,6 +16,7 @@ from api.models import (
     current,
     deliveries,
     endpoints,
+    events,
     health,
     historical,
     problem,
@@ -316,6 +317,7 @@ class TestDescription:
             endpoints.RedriveAnswer,
             deliveries.DeliveryLog,
             deliveries.RetryAnswer,
+            events.Events,
         ],
     )
     def test_examples_are_what_the_models_say(self, model: Any) -> None:
@@ -331,6 +333,7 @@ class TestDescription:
         } == {
             "GET /api/metrics/current",
             "GET /api/metrics/historical",
+            "GET /api/events",
             "GET /api/alerts",
             "GET /api/alerts/history",
             "GET /api/alerts/{id}",
