@@ -19,6 +19,9 @@ class Dispatch:
         self._most_probes = max(1, most // 2)
         self._wakes: list[tuple[Micros, str]] = []
         self._held: dict[str, Lane] = {}
+        """Keep failing, and wait until fewer of their kind are under way."""
+        self._late: dict[str, Lane] = {}
+        """Have a backlog, or try again; in the order of their turns."""
         self._probes: set[int] = set()
         self.lanes: dict[str, Lane] = {}
         self.under_way = 0
@@ -30,27 +33,45 @@ class Dispatch:
             lane.wakes_at = at
             heapq.heappush(self._wakes, (at, lane.endpoint_id))
 
-    def begin(self, now: Micros, most: int) -> list[Delivery]:
-        """Those whose attempts begin now, at most so many."""
+    def begin(self, now: Micros, most: int, most_late: int) -> list[Delivery]:
+        """Those whose attempts begin now, at most so many; more than `most_late` only of those that
+        people wait for: first attempts, in time."""
         begun: list[Delivery] = []
         most = min(most, self._most - self.under_way)
+        for endpoint_id in list(self._late):
+            if len(begun) >= min(most, most_late):
+                break
+            if (lane := self._late.pop(endpoint_id)) is self.lanes.get(endpoint_id):
+                begun += self._begin_in(lane, now, min(most, most_late) - len(begun))
         while len(begun) < most and (at := self._next()) is not None and at <= now:
             _, endpoint_id = heapq.heappop(self._wakes)
             lane = self.lanes[endpoint_id]
             lane.wakes_at = None
-            room = most - len(begun)
-            if lane.health.probing:
-                room = min(room, self._most_probes - len(self._probes))
+            room = (most if lane.hurries(now) else min(most, most_late)) - len(begun)
             if room <= 0:
-                self._held[endpoint_id] = lane
-                continue
-            taken = list(lane.begin(now, room))
-            self.under_way += len(taken)
-            if lane.health.probing:
-                self._probes.update(each.digest for each in taken)
-            begun += taken
-            self.wake(lane)
+                self._late[endpoint_id] = lane
+            else:
+                begun += self._begin_in(lane, now, room)
         return begun
+
+    def _begin_in(self, lane: Lane, now: Micros, room: int) -> list[Delivery]:
+        probing = lane.health.probing
+        if probing:
+            room = min(room, self._most_probes - len(self._probes))
+        if room <= 0:
+            self._held[lane.endpoint_id] = lane
+            return []
+        taken = list(lane.begin(now, room))
+        self.under_way += len(taken)
+        if probing:
+            self._probes.update(each.digest for each in taken)
+        self.wake(lane)
+        return taken
+
+    @property
+    def behind(self) -> bool:
+        """Whether something waits for room."""
+        return bool(self._late)
 
     def take_up(self, delivery: Delivery) -> None:
         """It is under way already."""

@@ -13,6 +13,7 @@ from streams.windows.panes import MINUTE, SECOND, Micros
 
 _BURST: Final = SECOND // 10
 """So much of a second's rate may begin at once: what begins late doesn't lower the rate."""
+_IN_TIME: Final = 2 * SECOND
 _LONGEST_PAUSE: Final = MINUTE
 """A receiver that asks for a pause by Retry-After gets it for all its deliveries, for so long at most."""
 
@@ -108,6 +109,13 @@ class Lane:
         if not self._ready or self.under_way >= self.width:
             return None
         return max(self._ready[0][0], self._not_before, round(self._earned) - _BURST)
+
+    def hurries(self, now: Micros) -> bool:
+        """Whether the next one was made just now and not tried yet: people wait for it."""
+        if not self._ready:
+            return False
+        delivery = self._ready[0][-1]
+        return delivery.attempts == 0 and now - delivery.created_at <= _IN_TIME
 
     def begin(self, now: Micros, most: int) -> Iterator[Delivery]:
         """Those that begin now, at most so many."""

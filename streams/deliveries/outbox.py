@@ -260,9 +260,14 @@ class Outbox:
 
     # --- sending ---
 
-    def begin(self, now: Micros, most: int = sys.maxsize) -> list[Delivery]:
-        """Those whose next attempt begins now, at most so many."""
-        return self._dispatch.begin(now, most)
+    def begin(self, now: Micros, most: int = sys.maxsize, most_late: int = sys.maxsize) -> list[Delivery]:
+        """Those whose next attempt begins now, at most so many; see `Dispatch.begin`."""
+        return self._dispatch.begin(now, most, most_late)
+
+    @property
+    def behind(self) -> bool:
+        """Whether something waits for room."""
+        return self._dispatch.behind
 
     def next_at(self) -> Micros | None:
         """When the next attempt may begin; None when that is not a matter of time."""

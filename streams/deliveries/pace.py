@@ -1,12 +1,13 @@
 """How many attempts are begun at once, so that answers are recorded as soon as they come. Pure.
 
 What is answered and not yet durable is what a kill makes twice. When a process has more to do than it can,
-answers queue up in front of it, and that is most of what is under way. So it begins no more than it can
-keep up with: fewer when recording takes longer than it should, more when it doesn't. An attempt that waits
-for its receiver for long costs nothing, and counts for a moment only: who hangs takes nobody's turn.
+answers queue up in front of it, and that is most of what is under way. So of a backlog it begins no more
+than it can keep up with: fewer when recording takes longer than it should, more when it doesn't. A
+first attempt at what was made just now is in more of a hurry, and has a bound of its own. An attempt that
+waits for its receiver for long costs nothing, and counts for a moment only: who hangs takes nobody's turn.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from streams.windows.panes import SECOND, Micros
 
@@ -20,6 +21,15 @@ _AT_FIRST: Final = 4
 _QUICKLY_TO: Final = 16
 _SLOWER: Final = 0.7
 _FORGOTTEN: Final = 1.001
+_PROMPTLY: Final = 64
+
+
+class Room(NamedTuple):
+    """How many may begin now, in all."""
+
+    prompt: int
+    late: int
+    """Of those, that nobody waits for: a backlog, or further attempts."""
 
 
 class Pace:
@@ -36,14 +46,16 @@ class Pace:
 
     @property
     def limit(self) -> int:
-        """How many may be begun lately, or be answered and not recorded."""
+        """How many of a backlog may be begun lately, or be answered and not recorded."""
         return int(self._limit)
 
-    def room(self, now: Micros) -> int:
+    def room(self, now: Micros) -> Room:
         """How many may begin now."""
         while self._young and (oldest := next(iter(self._young.items())))[1] <= now - _YOUNG:
             del self._young[oldest[0]]
-        return max(0, self.limit - len(self._young) - len(self._recording))
+        used = len(self._young) + len(self._recording)
+        prompt = max(self._limit, min(self._most, _PROMPTLY))
+        return Room(max(0, int(prompt) - used), max(0, self.limit - used))
 
     def room_at(self) -> Micros | None:
         """When there may be more room without anything being recorded."""

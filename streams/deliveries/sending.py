@@ -7,6 +7,7 @@ between them: the entry is written first, then the log.
 import asyncio
 import contextlib
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -130,13 +131,13 @@ class Sending:
             now = clock()
             outbox = self._outbox
             if outbox is not None and self._working.is_set() and not self._stopping:
-                for delivery in outbox.begin(now, self._pace.room(now)):
+                for delivery in outbox.begin(now, *self._pace.room(now)):
                     self._pace.begun(delivery.digest, now)
                     self._begin(outbox, delivery)
                 at = outbox.next_at()
-                if at is not None and at <= now:
-                    at = self._pace.room_at()
-            wait = None if at is None else max(0.0, (at - now) / SECOND)
+                if outbox.behind or (at is not None and at <= now):
+                    at = min(each for each in (self._pace.room_at(), at, sys.maxsize) if each and each > now)
+            wait = None if at is None or at == sys.maxsize else max(0.0, (at - now) / SECOND)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._wake.wait()

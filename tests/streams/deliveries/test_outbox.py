@@ -123,6 +123,26 @@ def test_held_endpoints_get_their_turn() -> None:
     assert len(tried) == 72
 
 
+def test_what_is_late_waits_for_room_and_what_is_in_time_does_not_wait_for_it() -> None:
+    bench = Bench(targets={f"e{i}": target(f"e{i}", concurrency=2) for i in range(6)})
+    bench.accept(*(notification(i, f"e{i % 5}") for i in range(20)))
+    now = T0 + MINUTE
+    bench.accept(notification(100, "e5", at=now), now=now)
+    begun = bench.outbox.begin(now, 10, 3)
+    assert [each.endpoint_id for each in begun] == ["e0", "e0", "e1", "e5"]
+    assert bench.outbox.behind
+    for delivery in begun:
+        bench.conclude(delivery, OK, now)
+    done = len(begun)
+    while begun := bench.outbox.begin(now, 10, 4):
+        assert len(begun) <= 4
+        for delivery in begun:
+            bench.conclude(delivery, OK, now)
+            done += 1
+    assert done == 21
+    assert not bench.outbox.behind
+
+
 def test_a_receiver_that_asks_for_a_pause_gets_it_for_all_its_deliveries_a_minute_at_most(
     bench: Bench,
 ) -> None:

@@ -54,12 +54,12 @@ def test_there_is_no_room_for_more_than_it_says() -> None:
     _run(pace, 4, MS)
     for digest in range(6):
         pace.begun(digest, 0)
-    assert pace.room(0) == 2
+    assert pace.room(0).late == 2
     for digest in range(6):
         pace.answered(digest)
-    assert pace.room(SECOND) == 2
+    assert pace.room(SECOND).late == 2
     pace.recorded(0, MS, SECOND)
-    assert (pace.limit, pace.room(SECOND)) == (9, 4)
+    assert (pace.limit, pace.room(SECOND).late) == (9, 4)
 
 
 def test_who_waits_for_its_receiver_for_long_takes_nobodys_turn() -> None:
@@ -67,11 +67,20 @@ def test_who_waits_for_its_receiver_for_long_takes_nobodys_turn() -> None:
     _run(pace, 4, MS)
     for digest in range(8):
         pace.begun(digest, digest * MS)
-    assert pace.room(50 * MS) == 0
+    assert pace.room(50 * MS).late == 0
     assert pace.room_at() == 100 * MS
-    assert pace.room(102 * MS) == 3
+    assert pace.room(102 * MS).late == 3
     pace.answered(0)
-    assert pace.room(102 * MS) == 2
+    assert pace.room(102 * MS).late == 2
+
+
+def test_what_is_in_time_is_in_more_of_a_hurry_than_a_backlog() -> None:
+    pace = Pace()
+    _run(pace, 1000, 200 * MS)
+    for digest in range(20):
+        pace.begun(digest, 0)
+    assert pace.room(0) == (64 - 20, max(0, pace.limit - 20))
+    assert Pace(10).room(0).prompt == 10
 
 
 def test_what_is_broken_off_makes_room() -> None:
@@ -81,4 +90,4 @@ def test_what_is_broken_off_makes_room() -> None:
     pace.answered(2)
     pace.gone(1)
     pace.gone(2)
-    assert pace.room(0) == 2
+    assert pace.room(0).late == 2

@@ -2,9 +2,9 @@
 
     python -m tests.streams.deliveries.drill --seed 1 --count 10000 --kills 10
 
-Between two kills a share of the notifications is sent; when the worker has delivered a part of what is
-open, drawn by the seed, it is killed, and the next one started. Exit status 0 when everything was
-delivered, hardly anything twice, and the log agrees with the receivers.
+The notifications are sent at a steady rate. When as many are delivered as the seed has drawn, the worker is
+killed, in the midst of its work, and the next one started. Exit status 0 when everything was delivered,
+hardly anything twice, and the log agrees with the receivers.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from aiokafka import AIOKafkaProducer
+
 from infra import topics
 from infra.kafka import LocalKafka
 from infra.ports import free_port
@@ -23,7 +25,7 @@ from streams.deliveries.notification import Notification
 from streams.deliveries.secrets import open_vault
 from tests.streams.deliveries.drill.receiver import Receiver
 from tests.streams.deliveries.drill.reconciling import Report, reconcile
-from tests.streams.deliveries.drill.topics import attempts, new_secret, notification, publish, set_up
+from tests.streams.deliveries.drill.topics import attempts, new_secret, notification, send, set_up
 from tests.streams.deliveries.drill.worker import Worker
 
 _PARTITIONS: Final = 4
@@ -32,6 +34,8 @@ _CONCURRENCY: Final = 4
 _TIMEOUT_S: Final = 2.0
 _WAITS_S: Final = (0.2, 0.3, 0.5, *(0.7,) * 15)
 """After nineteen attempts of which three in ten fail, one in eight thousand million has not got through."""
+_RATE: Final = 100
+"""Notifications a second."""
 _STALLED_S: Final = 60.0
 _REACH_S: Final = _TIMEOUT_S + 5
 
@@ -63,14 +67,13 @@ class Drill:
         await set_up(self._bootstrap, vault, endpoints, _TIMEOUT_S)
         try:
             self._worker.start()
-            for number in range(self._kills):
-                await self._publish(number)
-                aim = self._aim()
+            publishing = asyncio.create_task(self._publish())
+            for number, aim in enumerate(self._aims()):
                 await self._wait(f"{aim} delivered", lambda aim=aim: self._delivered() >= aim)  # type: ignore[misc]
                 await self._worker.kill()
                 self._say(f"kill {number + 1} of {self._kills}")
                 self._worker.start()
-            await self._publish(self._kills)
+            await publishing
             await self._wait("everything delivered", lambda: self._delivered() == self._count)
             log = await self._whole_log()
             if status := self._worker.stop():
@@ -88,16 +91,21 @@ class Drill:
             most_under_way=_ENDPOINTS * _CONCURRENCY,
         )
 
-    async def _publish(self, phase: int) -> None:
-        begin, end = (self._count * each // (self._kills + 1) for each in (phase, phase + 1))
-        made = [notification(n, self._random.choice(self._receivers).endpoint_id) for n in range(begin, end)]
-        self._wanted |= {each.notification_id: each for each in made}
-        await publish(self._bootstrap, made, self._random)
-        self._say(f"{len(self._wanted)} notifications sent")
+    async def _publish(self) -> None:
+        every = _RATE // 10
+        drawn = random.Random(self._random.random())
+        async with AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all") as producer:
+            for begin in range(0, self._count, every):
+                numbers = range(begin, min(begin + every, self._count))
+                made = [notification(n, drawn.choice(self._receivers).endpoint_id) for n in numbers]
+                self._wanted |= {each.notification_id: each for each in made}
+                await send(producer, made, drawn)
+                await asyncio.sleep(0.1)
 
-    def _aim(self) -> int:
-        delivered = self._delivered()
-        return delivered + round((len(self._wanted) - delivered) * self._random.uniform(0.1, 0.9))
+    def _aims(self) -> list[int]:
+        """At how many delivered the worker is killed."""
+        first, last = round(self._count * 0.02), round(self._count * 0.95)
+        return sorted(self._random.randint(first, last) for _ in range(self._kills))
 
     def _delivered(self) -> int:
         return sum(len(receiver.taken) for receiver in self._receivers)

@@ -59,15 +59,22 @@ def notification(number: int, endpoint_id: str) -> Notification:
 
 async def publish(bootstrap: str, notifications: Sequence[Notification], drawn: random.Random) -> None:
     """Send them, and some of them twice."""
-    repeats = drawn.sample(notifications, round(len(notifications) * _REPEATED))
-    async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5) as producer:
-        sent = [
-            await producer.send(
-                topics.NOTIFICATIONS.name, _NOTIFICATION.encode(each.record()), key=each.endpoint_id.encode()
-            )
-            for each in [*notifications, *repeats]
-        ]
-        await asyncio.gather(*sent)
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all") as producer:
+        await send(producer, notifications, drawn)
+
+
+async def send(
+    producer: AIOKafkaProducer, notifications: Sequence[Notification], drawn: random.Random
+) -> None:
+    """The same, over a producer that is there."""
+    repeats = [each for each in notifications if drawn.random() < _REPEATED]
+    sent = [
+        await producer.send(
+            topics.NOTIFICATIONS.name, _NOTIFICATION.encode(each.record()), key=each.endpoint_id.encode()
+        )
+        for each in [*notifications, *repeats]
+    ]
+    await asyncio.gather(*sent)
 
 
 async def attempts(bootstrap: str, partitions: int) -> list[dict[str, Any]]:
