@@ -11,7 +11,7 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -30,7 +30,7 @@ from bench.studies.live import WrongError
 from infra.ports import free_port
 from schemas.codec import Codec
 from schemas.contract import schema
-from schemas.topics import CLOSED, ENDPOINTS, REQUESTS, RULES, Topic
+from schemas.topics import ALERTS, CLOSED, ENDPOINTS, NOTIFICATIONS, REQUESTS, RULES, WINDOWS, Topic
 from streams.definitions import Definition, Registrar
 
 ENDPOINTS_COUNT: Final = 200
@@ -38,11 +38,11 @@ ROUNDS: Final = 20
 EVERY_S: Final = 2.0
 SLOW_S: Final = 20.0
 WITHIN_S: Final = 30.0
+STARTED_WITHIN_S: Final = 120.0
 LATENESS: Final = timedelta(seconds=1)
-_DEAD, _SLOW = "e000", "e001"
+_DEAD, _SLOW = _BROKEN = ("e000", "e001")
 _SECOND_US: Final = 1_000_000
 _EVENT: Final = Codec(schema("RequestEvent"))
-_CLOSED: Final = Codec(schema("ClosedPane"))
 
 
 @dataclass
@@ -101,7 +101,8 @@ async def _measure(running: Stack, endpoints: int, rounds: int) -> dict[str, Any
         server.should_exit = True
         await serving
     closed = await _closings(running.bootstrap, began)
-    return _figures(receiver, closed, endpoints, rounds)
+    found = _figures(receiver, closed, endpoints, rounds)
+    return found | {"stages": await _stages(running.bootstrap, closed)}
 
 
 async def _set_up(bootstrap: str, port: int, endpoints: int, rounds: int) -> None:
@@ -150,6 +151,10 @@ async def _provoke(running: Stack, receiver: Receiver, endpoints: int, rounds: i
 
     When each round's event occurred.
     """
+
+    def everywhere(rule: str) -> Callable[[], bool]:
+        return lambda: _heard(receiver, rule) >= endpoints - len(_BROKEN)
+
     began: list[float] = []
     async with AsyncExitStack() as leaving:
         producer = AIOKafkaProducer(bootstrap_servers=running.bootstrap, linger_ms=5)
@@ -162,20 +167,20 @@ async def _provoke(running: Stack, receiver: Receiver, endpoints: int, rounds: i
             await producer.send_and_wait(REQUESTS.name, _event(f"service-{number}"), partition=number % 4)
             told = f"rule-{number}"
             if number == 0:
-                await _until(running, lambda: _heard(receiver, "rule-0") >= endpoints - 1, 120.0)
+                await _until(running, everywhere(told), STARTED_WITHIN_S)
                 say(f"alerting: {endpoints} endpoints are told of alerts")
             else:
                 await asyncio.sleep(EVERY_S)
                 if number == rounds:
-                    await _until(running, lambda: _heard(receiver, told) >= endpoints - 1, WITHIN_S)  # noqa: B023
+                    await _until(running, everywhere(told), WITHIN_S)
     return began
 
 
 def _heard(receiver: Receiver, rule: str) -> int:
-    return sum(which == rule for _, which in receiver.receipts)
+    return sum(which == rule and endpoint not in _BROKEN for endpoint, which in receiver.receipts)
 
 
-async def _until(running: Stack, holds: Any, within_s: float) -> None:
+async def _until(running: Stack, holds: Callable[[], bool], within_s: float) -> None:
     deadline = time.monotonic() + within_s
     while not holds():
         running.check()
@@ -208,23 +213,11 @@ def _event(service: str) -> bytes:
 
 async def _closings(bootstrap: str, began: list[float]) -> list[float]:
     """When the second that each round's event lies in had closed in every source partition."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        places = [TopicPartition(CLOSED.name, partition) for partition in range(PARTITIONS)]
-        ends = await consumer.end_offsets(places)
-        consumer.assign(places)
-        await consumer.seek_to_beginning(*places)
-        told: dict[int, list[tuple[float, int]]] = {}
-        while any([await consumer.position(place) < ends[place] for place in places]):
-            for records in (await consumer.getmany(timeout_ms=200)).values():
-                for record in records:
-                    pane = _CLOSED.decode(record.value)
-                    if pane["table"] == "chat.windows" and pane["pane"] is None:
-                        watermark = int(pane["watermark"].timestamp() * _SECOND_US)
-                        told.setdefault(pane["partition"], []).append((record.timestamp / 1000, watermark))
-    finally:
-        await consumer.stop()
+    told: dict[int, list[tuple[float, int]]] = {}
+    for at, record in await _records(bootstrap, CLOSED):
+        if record["table"] == WINDOWS.name and record["pane"] is None:
+            watermark = int(record["watermark"].timestamp() * _SECOND_US)
+            told.setdefault(record["partition"], []).append((at, watermark))
     closings = []
     for at in began:
         end = (int(at) + 1) * _SECOND_US
@@ -233,9 +226,48 @@ async def _closings(bootstrap: str, began: list[float]) -> list[float]:
     return closings
 
 
+async def _stages(bootstrap: str, closed: list[float]) -> dict[str, float]:
+    """On the way: milliseconds from the closing, at the median, until the alert and the last notification
+    were on their topics."""
+    judged: dict[str, float] = {}
+    rule_of: dict[str, str] = {}
+    for at, alert in await _records(bootstrap, ALERTS):
+        judged.setdefault(alert["rule_id"], at)
+        rule_of[alert["alert_id"]] = alert["rule_id"]
+    planned: dict[str, float] = {}
+    for at, notification in await _records(bootstrap, NOTIFICATIONS):
+        for told in notification["alerts"]:
+            planned[rule_of[told.split("/")[0]]] = at
+    rules = [f"rule-{number}" for number in range(1, len(closed))]
+    return {
+        name: round(float(np.median([(at[rule] - closed[int(rule[5:])]) * 1000 for rule in rules])), 1)
+        for name, at in (("judged", judged), ("planned", planned))
+    }
+
+
+async def _records(bootstrap: str, topic: Topic) -> list[tuple[float, dict[str, Any]]]:
+    """Everything on a topic, with the broker's time in seconds."""
+    codec = Codec(schema(topic.record))
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        partitions = range(PARTITIONS if topic.follows_source else 1)
+        places = [TopicPartition(topic.name, partition) for partition in partitions]
+        ends = await consumer.end_offsets(places)
+        consumer.assign(places)
+        await consumer.seek_to_beginning(*places)
+        found = []
+        while any([await consumer.position(place) < ends[place] for place in places]):
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                found += [(record.timestamp / 1000, codec.decode(record.value)) for record in records]
+        return found
+    finally:
+        await consumer.stop()
+
+
 def _figures(receiver: Receiver, closed: list[float], endpoints: int, rounds: int) -> dict[str, Any]:
     """Of the healthy endpoints, leaving out the first round, in which all parts are new."""
-    healthy = [f"e{number:03}" for number in range(endpoints) if f"e{number:03}" not in (_DEAD, _SLOW)]
+    healthy = [f"e{number:03}" for number in range(endpoints) if f"e{number:03}" not in _BROKEN]
     told = Counter({key: len(at) for key, at in receiver.receipts.items()})
     wrong = [
         f"{endpoint} was told {told[endpoint, f'rule-{number}']} times of rule-{number}"
