@@ -34,7 +34,7 @@ _CONCURRENCY: Final = 4
 _TIMEOUT_S: Final = 2.0
 _WAITS_S: Final = (0.2, 0.3, 0.5, *(0.7,) * 15)
 """After nineteen attempts of which three in ten fail, one in eight thousand million has not got through."""
-_RATE: Final = 100
+_RATE: Final = 60
 """Notifications a second."""
 _STALLED_S: Final = 60.0
 _REACH_S: Final = _TIMEOUT_S + 5
