@@ -107,8 +107,7 @@ def _stages(stack: Stack, display: Display) -> list[Stage]:
         key = await made_at_first_start(stack.kafka.bootstrap)
         if key is not None:
             display.say(
-                f"the admin key, shown this once: {key}\n"
-                "  Changing rules, endpoints and silences takes it.",
+                f"the admin key, shown this once: {key}\n  Changing rules, endpoints and silences takes it.",
                 "bold",
             )
 
