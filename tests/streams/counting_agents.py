@@ -23,7 +23,6 @@ from schemas.topics import ALERTS, DECISIONS, NOTIFICATIONS, NOTIFIER_STATE, OUT
 from streams.harness import Ledger, Record, Wiring, run
 from streams.ledger import State
 
-
 _NOTHING = {"next": 0, "count": 0, "said": []}
 
 
