@@ -36,6 +36,8 @@ from streams.windows.panes import SECOND, Micros
 log = logging.getLogger(__name__)
 
 _PARTITION: Final = 0
+_TICK: Final = timedelta(milliseconds=20)
+"""How exactly what is due is told."""
 _LINGER: Final = timedelta(milliseconds=20)
 _MOST_UNREAD: Final = 1_000
 """Alerts in a step: with many endpoints each is much work, and others wait meanwhile."""
@@ -164,5 +166,5 @@ def wired(
     definitions = Definitions(kafka.bootstrap)
     subscribing = Subscribing(kafka.bootstrap, definitions, settings.public_url, registry)
     agent = NotifierAgent(definitions, subscribing, terms_of(settings, windows))
-    wiring = Wiring("notifier", ALERTS, NOTIFIER_STATE, 1, _LINGER, max_fetch=_MOST_UNREAD)
+    wiring = Wiring("notifier", ALERTS, NOTIFIER_STATE, 1, _LINGER, max_fetch=_MOST_UNREAD, tick_every=_TICK)
     return agent, wiring
