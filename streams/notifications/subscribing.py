@@ -214,7 +214,9 @@ class Subscribing:
                 continue
             if since is None:
                 since = self._subscribed_at(place.topic)
-            found: Mapping[TopicPartition, Any] = await consumer.offsets_for_times({place: since // 1000})
+            # Kafka's times are whole milliseconds: what came within that of the subscription came before.
+            after = since // 1000 + 1
+            found: Mapping[TopicPartition, Any] = await consumer.offsets_for_times({place: after})
             there = found[place]
             begin = there.offset if there else (await consumer.end_offsets([place]))[place]
             positions[place] = max(begin, committed or 0)
