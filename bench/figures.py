@@ -8,7 +8,7 @@ from typing import Any
 Figures = dict[str, Any]
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
-STUDIES = ("workers", "cardinality", "restart", "latency", "changelog", "cpu", "profile", "soak")
+STUDIES = ("workers", "cardinality", "restart", "latency", "changelog", "cpu", "alerting", "profile", "soak")
 """Those beside the race, whose figures lie at the top: one object a contender, `load` and `machine`."""
 
 

@@ -58,6 +58,7 @@ _HEADINGS = {
     "latency": "From an event to its figures",
     "changelog": "Changelog",
     "cpu": "What a live system uses",
+    "alerting": "From a closed pane to webhooks",
     "profile": "Where the time goes",
     "soak": "Memory under steady load",
 }

@@ -231,6 +231,22 @@ def soak(figures: Figures) -> str:
     return f"{body}\n\n{found['minutes']:g} minutes at {found['rate']:,} events a second. {taken(found)}"
 
 
+def alerting(figures: Figures) -> str:
+    found = figures["alerting"]
+    stages = found["stages"]
+    lines = [
+        ("the alert on `chat.alerts`", f"{stages['judged']:,.0f}", "", ""),
+        ("the last notification on `chat.notifications`", f"{stages['planned']:,.0f}", "", ""),
+        ("a webhook's receipt", *(f"{found[name]:,.0f}" for name in ("p50", "p95", "p99"))),
+    ]
+    body = table(("from the closing of the pane to", "p50, ms", "p95, ms", "p99, ms"), lines)
+    return (
+        f"{body}\n\n{found['rounds']} alerts, each told to {found['endpoints']} endpoints, of which one "
+        f"refuses connections and one answers after 20 s; {found['receipts']:,} receipts of the others. "
+        f"{taken(found)}"
+    )
+
+
 def cluster(figures: Figures) -> str:
     """What N partitions hold, with a worker of each kind for each: the arithmetic, and a table."""
     load = figures["load"]
@@ -287,6 +303,7 @@ SECTIONS: Mapping[str, Callable[[Figures], str]] = {
     "latency": latency,
     "changelog": changelog,
     "cpu": cpu,
+    "alerting": alerting,
     "profile": profile,
     "soak": soak,
     "cluster": cluster,
