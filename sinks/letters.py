@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from infra.producer import OnDemandProducer
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import DEAD_LETTERS, Topic
@@ -31,17 +31,15 @@ class DeadLetterBox:
 
     def __init__(self, bootstrap: str, metrics: SinkMetrics, topic: Topic = DEAD_LETTERS) -> None:
         self._topic = topic.name
-        self._bootstrap = bootstrap
-        self._producer: AIOKafkaProducer | None = None
-        self._connecting = asyncio.Lock()
+        self._producer = OnDemandProducer(
+            bootstrap, enable_idempotence=True, max_request_size=_LARGEST, compression_type="gzip"
+        )
         self._codec = Codec(schema(DEAD_LETTERS.record))
         self._metrics = metrics
         self._chance = random.Random()  # noqa: S311 - spreads load, guards nothing
 
     async def stop(self) -> None:
         """Closes the connections. What is not yet sent is sent by whoever reads its record next."""
-        if self._producer is None:
-            return
         try:
             async with asyncio.timeout(_LEAVE_WITHIN_S):
                 await self._producer.stop()
@@ -84,24 +82,6 @@ class DeadLetterBox:
             letters = unsent
 
     async def _send(self, letter: Mapping[str, Any]) -> None:
-        producer = await self._connected()
+        producer = await self._producer.started()
         key = str(letter["topic"]).encode()
         await producer.send_and_wait(self._topic, self._codec.encode(letter), key=key)
-
-    async def _connected(self) -> AIOKafkaProducer:
-        async with self._connecting:
-            if self._producer is None:
-                producer = AIOKafkaProducer(
-                    bootstrap_servers=self._bootstrap,
-                    acks="all",
-                    enable_idempotence=True,
-                    max_request_size=_LARGEST,
-                    compression_type="gzip",
-                )
-                try:
-                    await producer.start()
-                except BaseException:
-                    await producer.stop()
-                    raise
-                self._producer = producer
-            return self._producer

@@ -1,13 +1,11 @@
 """Something that a person has set up: how it is written to its topic, and read from it."""
 
-import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiokafka import AIOKafkaProducer
-
+from infra.producer import OnDemandProducer
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import Topic
@@ -60,9 +58,7 @@ class Registrar:
     """Writes definitions. What it returns is the offset at which Kafka has them."""
 
     def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
-        self._producer: AIOKafkaProducer | None = None
-        self._starting = asyncio.Lock()
+        self._producer = OnDemandProducer(bootstrap, request_timeout_ms=10_000)
 
     async def publish(self, topic: Topic, definition: Definition) -> int:
         """Set up, or change. Raises KafkaError when Kafka doesn't take it in time."""
@@ -74,21 +70,9 @@ class Registrar:
 
     async def stop(self) -> None:
         """Send what waits, and leave."""
-        if self._producer is not None:
-            await self._producer.stop()
-            self._producer = None
+        await self._producer.stop()
 
     async def _send(self, topic: Topic, key: str, value: bytes | None) -> int:
-        async with self._starting:
-            if self._producer is None:
-                producer = AIOKafkaProducer(
-                    bootstrap_servers=self._bootstrap, acks="all", request_timeout_ms=10_000
-                )
-                try:
-                    await producer.start()
-                except BaseException:
-                    await producer.stop()
-                    raise
-                self._producer = producer
-        metadata = await self._producer.send_and_wait(topic.name, value, key=key.encode(), partition=0)
+        producer = await self._producer.started()
+        metadata = await producer.send_and_wait(topic.name, value, key=key.encode(), partition=0)
         return int(metadata.offset)

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from infra.producer import OnDemandProducer
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import Topic
@@ -61,13 +61,11 @@ class KafkaLedger:
         table: MutableMapping[bytes, bytes],
         through: Callable[[int], int | None],
     ) -> None:
-        self._bootstrap = bootstrap
         self._state = state
         self._table = table
         self._through = through
         self._codecs: dict[str, Codec] = {}
-        self._producer: AIOKafkaProducer | None = None
-        self._starting = asyncio.Lock()
+        self._producer = OnDemandProducer(bootstrap, max_request_size=LARGEST_FETCH)
 
     async def write(self, partition: int, entries: Mapping[bytes, bytes | None]) -> None:
         """As in `Ledger`."""
@@ -95,10 +93,8 @@ class KafkaLedger:
 
     async def stop(self) -> None:
         """Send what waits, and leave."""
-        if self._producer is not None:
-            with contextlib.suppress(KafkaError):
-                await self._producer.stop()
-            self._producer = None
+        with contextlib.suppress(KafkaError):
+            await self._producer.stop()
 
     async def _produce(
         self,
@@ -111,9 +107,8 @@ class KafkaLedger:
         while left:
             if not wanted():
                 raise MovedError(topic.name)
-            failed = None
             try:
-                producer = await self._started()
+                producer = await self._producer.started()
                 sent: list[Awaitable[Any]] = [
                     await producer.send(topic.name, value, key=key, partition=partition)
                     for partition, key, value in left
@@ -133,20 +128,6 @@ class KafkaLedger:
                 raise failed
             log.warning("%s: not written yet (%s: %s)", topic.name, type(failed).__name__, failed)
             await asyncio.sleep(_AGAIN_S)
-
-    async def _started(self) -> AIOKafkaProducer:
-        async with self._starting:
-            if self._producer is None:
-                producer = AIOKafkaProducer(
-                    bootstrap_servers=self._bootstrap, acks="all", max_request_size=LARGEST_FETCH
-                )
-                try:
-                    await producer.start()
-                except BaseException:
-                    await producer.stop()
-                    raise
-                self._producer = producer
-            return self._producer
 
 
 def encode_key(partition: int, key: bytes) -> bytes:

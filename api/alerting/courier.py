@@ -5,10 +5,10 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final, Protocol
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from api.errors import UnavailableError
+from infra.producer import OnDemandProducer
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import NOTIFICATIONS
@@ -29,17 +29,15 @@ class Courier:
     """Writes notifications, keyed by endpoint as the notifier does it. Connects on first use."""
 
     def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
         self._codec = Codec(schema(NOTIFICATIONS.record))
-        self._producer: AIOKafkaProducer | None = None
-        self._starting = asyncio.Lock()
+        self._producer = OnDemandProducer(bootstrap, request_timeout_ms=8_000, max_request_size=_LARGEST)
 
     async def send(self, notifications: Sequence[Notification]) -> None:
         """Returns when Kafka has them. Raises UnavailableError when it doesn't take them in time."""
         messages = [(each.endpoint_id.encode(), self._codec.encode(each.record())) for each in notifications]
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                producer = await self._started()
+                producer = await self._producer.started()
                 sent: list[Awaitable[Any]] = [
                     await producer.send(NOTIFICATIONS.name, value, key=key) for key, value in messages
                 ]
@@ -53,26 +51,7 @@ class Courier:
 
     async def stop(self) -> None:
         """Leave."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await producer.stop()
-
-    async def _started(self) -> AIOKafkaProducer:
-        async with self._starting:
-            if self._producer is None:
-                producer = AIOKafkaProducer(
-                    bootstrap_servers=self._bootstrap,
-                    acks="all",
-                    request_timeout_ms=8_000,
-                    max_request_size=_LARGEST,
-                )
-                try:
-                    await producer.start()
-                except BaseException:
-                    await producer.stop()
-                    raise
-                self._producer = producer
-            return self._producer
+        await self._producer.stop()
 
 
 class Redriver:

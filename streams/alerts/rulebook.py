@@ -11,8 +11,8 @@ from streams.alerts.errors import RuleError
 from streams.alerts.judged import RuleVersion
 from streams.alerts.provisioner import Provisioner
 from streams.alerts.rule import parse_rule
-from streams.catalogue import Catalogue
 from streams.definitions import Definition, Registrar
+from streams.followed import Followed
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +26,8 @@ class Rulebook:
         self.version = 0
         """Counts the changes."""
         self.rules: tuple[RuleVersion, ...] = ()
-        self._read: dict[tuple[str, int], RuleVersion | None] = {}
-        self._catalogue = Catalogue(bootstrap, RULES, self._changed)
+        self._followed = Followed[RuleVersion | None](bootstrap, RULES, _rule, self._changed)
+        self._catalogue = self._followed.catalogue
         self._registrar = Registrar(bootstrap)
         self._provisioner = Provisioner(
             settings.rules, settings.default_rules, self._catalogue, self._registrar
@@ -55,12 +55,7 @@ class Rulebook:
             await self._registrar.stop()
 
     def _changed(self) -> None:
-        definitions = self._catalogue.items.values()
-        known, self._read = self._read, {}
-        for definition in definitions:
-            which = (definition.id, definition.revision)
-            self._read[which] = known[which] if which in known else _rule(definition)
-        self.rules = tuple(version for version in self._read.values() if version is not None)
+        self.rules = tuple(version for version in self._followed.by_id.values() if version is not None)
         self.version += 1
         metrics.RULES.set(sum(version.rule.enabled for version in self.rules))
 

@@ -1,58 +1,18 @@
 """What people have set up, read from its topics, as the notifier and the subscriptions obey it."""
 
-import logging
 from collections.abc import Callable, Mapping
-from typing import Final, Generic, TypeVar
+from typing import Final
 
-from schemas.topics import ENDPOINTS, RULES, SILENCES, Topic
+from schemas.topics import ENDPOINTS, RULES, SILENCES
 from streams.alerts.errors import RuleError
 from streams.alerts.rule import RuleBase, parse_rule
-from streams.catalogue import Catalogue
-from streams.definitions import Definition
 from streams.deliveries.endpoint import Endpoint, parse_endpoint
 from streams.deliveries.errors import EndpointError
+from streams.followed import Followed
 from streams.notifications.errors import SilenceError
 from streams.notifications.silence import Acknowledgement, Silence, parse_silence
 
-log = logging.getLogger(__name__)
-
-_Read = TypeVar("_Read")
-_REFUSED: Final = (RuleError, EndpointError, SilenceError, ValueError, TypeError, AttributeError)
-"""The last three for JSON that is no object at all."""
-
-
-class Followed(Generic[_Read]):
-    """The definitions of a topic, each read once. Of one that can't be read, the version before holds."""
-
-    def __init__(
-        self,
-        bootstrap: str,
-        topic: Topic,
-        parse: Callable[[Definition], _Read],
-        on_change: Callable[[], None],
-    ) -> None:
-        self.catalogue = Catalogue(bootstrap, topic, self._changed)
-        self.by_id: Mapping[str, _Read] = {}
-        self._topic = topic
-        self._parse = parse
-        self._on_change = on_change
-        self._revisions: dict[str, Definition] = {}
-
-    def _changed(self) -> None:
-        read: dict[str, _Read] = {}
-        for id_, definition in self.catalogue.items.items():
-            if id_ in self.by_id and self._revisions.get(id_) == definition:
-                read[id_] = self.by_id[id_]
-                continue
-            try:
-                read[id_] = self._parse(definition)
-            except _REFUSED as error:
-                log.error("%s, %s, revision %d: %s", self._topic.name, id_, definition.revision, error)
-                if id_ in self.by_id:
-                    read[id_] = self.by_id[id_]
-        self._revisions = dict(self.catalogue.items)
-        self.by_id = read
-        self._on_change()
+_REFUSALS: Final = (RuleError, EndpointError, SilenceError)
 
 
 class Definitions:
@@ -62,12 +22,14 @@ class Definitions:
         self.version = 0
         """Counts the changes."""
         self._listeners: list[Callable[[], None]] = []
-        self._rules = Followed[RuleBase](bootstrap, RULES, lambda d: parse_rule(d.definition), self._changed)
+        self._rules = Followed[RuleBase](
+            bootstrap, RULES, lambda d: parse_rule(d.definition), self._changed, _REFUSALS
+        )
         self._endpoints = Followed[Endpoint](
-            bootstrap, ENDPOINTS, lambda d: parse_endpoint(d.definition), self._changed
+            bootstrap, ENDPOINTS, lambda d: parse_endpoint(d.definition), self._changed, _REFUSALS
         )
         self._silences = Followed[Silence | Acknowledgement](
-            bootstrap, SILENCES, lambda d: parse_silence(d.definition), self._changed
+            bootstrap, SILENCES, lambda d: parse_silence(d.definition), self._changed, _REFUSALS
         )
         self._catalogues = [each.catalogue for each in (self._rules, self._endpoints, self._silences)]
 

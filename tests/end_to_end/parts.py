@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,9 +9,8 @@ from pathlib import Path
 
 from infra.settings import ClickHouseSettings, RetentionSettings
 from sinks import tables
+from tests.end_to_end.stack import COMMAND, output_of
 from tests.streams.broker import process
-
-COMMAND = Path(sys.executable).with_name("chatgauge")
 
 
 @dataclass(frozen=True)
@@ -58,13 +56,4 @@ class Parts:
 
     def run(self, *arguments: object) -> str:
         """A `chatgauge` command, to its end; its output."""
-        done = subprocess.run(
-            [COMMAND, *map(str, arguments)],
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return output_of(self.env, arguments, within_s=120)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,20 @@ def wait_until(what: str, condition: Callable[[], bool], within_s: float = WITHI
     while not condition():
         assert time.monotonic() < deadline, f"waited {within_s:.0f} s in vain: {what}"
         time.sleep(0.2)
+
+
+def output_of(env: Mapping[str, str], arguments: Sequence[object], within_s: float = WITHIN_S) -> str:
+    """What a `chatgauge` command says, which has to succeed."""
+    done = subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=within_s,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 class Stack:
@@ -81,16 +95,7 @@ class Stack:
 
     def run(self, *arguments: object) -> str:
         """A `chatgauge` command, to its end; its output."""
-        done = subprocess.run(
-            [COMMAND, *map(str, arguments)],
-            env=os.environ | self.env,
-            capture_output=True,
-            text=True,
-            timeout=WITHIN_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return output_of(os.environ | self.env, arguments)
 
     @contextmanager
     def running(self, *arguments: object) -> Iterator["subprocess.Popen[str]"]:
