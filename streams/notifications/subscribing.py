@@ -11,7 +11,7 @@ at the moment of the subscription.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -184,10 +184,14 @@ class Subscribing:
                 max_partition_fetch_bytes=_FETCH_BYTES,
             )
             stack.push_async_callback(consumer.stop)
-            consumer.subscribe(sorted(topics), listener=_Beginning(consumer, self))
+            beginning = _Beginning(lambda places: self._begin(consumer, places))
+            consumer.subscribe(sorted(topics), listener=beginning)
             await consumer.start()
             while not self._changed.is_set():
+                await beginning.wait()
                 batches = await consumer.getmany(timeout_ms=_FETCH_MS, max_records=_MOST_RECORDS)
+                if not beginning.over:
+                    continue  # the partitions are assigned anew meanwhile, and read from where they begin
                 for place, records in batches.items():
                     made = self._reader.notifications(
                         place.topic, place.partition, records, self._subscriptions, clock()
@@ -204,7 +208,7 @@ class Subscribing:
             sent.append(await producer.send(NOTIFICATIONS.name, value, key=each["endpoint_id"].encode()))
         await asyncio.gather(*sent)
 
-    async def begins(self, consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> None:
+    async def _begin(self, consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> None:
         """Seek where each partition begins, and put it on record."""
         positions: dict[TopicPartition, int] = {}
         for place in places:
@@ -226,12 +230,37 @@ class Subscribing:
 
 
 class _Beginning(ConsumerRebalanceListener):  # type: ignore[misc]
-    def __init__(self, consumer: AIOKafkaConsumer, subscribing: Subscribing) -> None:
-        self._consumer = consumer
-        self._subscribing = subscribing
+    """Nothing is to be read before every assigned partition has begun.
+
+    aiokafka doesn't see to that: it fetches while a listener is at work (what is then read and committed,
+    the listener's own commit would take back), and only logs what a listener raises.
+    """
+
+    def __init__(self, begin: Callable[[list[TopicPartition]], Awaitable[None]]) -> None:
+        self._begin = begin
+        self._over = asyncio.Event()
+        self._failure: Exception | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether all have begun."""
+        return self._over.is_set() and self._failure is None
+
+    async def wait(self) -> None:
+        """Return when all have begun. Raises what hindered them."""
+        await self._over.wait()
+        if self._failure is not None:
+            raise self._failure
 
     async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
-        """Nothing to do: what was read is sent, and committed or read again."""
+        """What was read of them is sent; it is committed, or read again."""
+        self._over.clear()
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
-        await self._subscribing.begins(self._consumer, assigned)
+        """Seek where each begins."""
+        try:
+            await self._begin(assigned)
+        except Exception as error:
+            self._failure = error
+        finally:
+            self._over.set()

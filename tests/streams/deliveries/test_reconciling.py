@@ -46,7 +46,20 @@ def test_a_request_that_a_kill_cut_off_is_explained_and_counted_as_doubled() -> 
     report = _report([_request(KILL - 0.1), _request(KILL + 9)], [_attempt(1, KILL + 9, "delivered")])
     assert (report.faults, report.cut_off, report.doubled) == ([], 1, {"n": 2})
     assert report.fine
-    assert (report.may_double, replace(report, kills=0).fine) == (5, False)
+    assert (report.may_double, replace(report, kills=0).fine) == (20, False)
+
+
+def test_an_answer_that_was_not_recorded_in_time_is_a_fault() -> None:
+    report = _report([_request(KILL - 0.6), _request(KILL + 9)], [_attempt(1, KILL + 9, "delivered")])
+    assert [fault.partition(" that ")[2] for fault in report.faults] == ["no attempt and no kill explains"]
+
+
+def test_of_many_fewer_than_one_in_two_hundred_may_be_doubled() -> None:
+    report = replace(_report([], []), wanted=10_000, lost=[], faults=[], kills=10)
+    doubled = {f"n{number}": 2 for number in range(51)}
+    assert not replace(report, doubled=doubled).fine
+    doubled.popitem()
+    assert replace(report, doubled=doubled).fine
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from subprocess import Popen
-from typing import Any
+from typing import Any, Self
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from schemas import topics
 from schemas.codec import Codec
@@ -64,9 +66,11 @@ async def publish(broker: Broker, topic: Topic, *definitions: dict[str, Any]) ->
     await registrar.stop()
 
 
-def send(broker: Broker, topic: str, record: str, events: Iterable[dict[str, Any]]) -> None:
+def send(
+    broker: Broker, topic: str, record: str, events: Iterable[dict[str, Any]], partition: int = 0
+) -> None:
     codec = Codec(schema(record))
-    broker.send(topic, {0: [codec.encode(event) for event in events]})
+    broker.send(topic, {partition: [codec.encode(event) for event in events]})
 
 
 def read(broker: Broker, topic: str, record: str) -> list[dict[str, Any]]:
@@ -128,44 +132,108 @@ def test_a_killed_worker_loses_nothing_and_the_next_one_tells_it_once(broker: Br
     assert Counter(each["what"] for each in decided.values()) == {"notified": 600}
 
 
-async def test_events_are_followed_only_while_somebody_wants_them(broker: Broker) -> None:
-    wanting = endpoint_of("dev", subscriptions=[{"types": ["request.failed"]}]).model_dump(mode="json")
-    definitions = Definitions(broker.bootstrap)
-    subscribing = Subscribing(broker.bootstrap, definitions, "https://gauge.example.org")
+class Followed:
+    """Subscriptions at work in this process, and what they tell of requests that failed."""
 
-    async def heard(*wanted: str) -> None:
-        async with asyncio.timeout(40):
-            while not set(wanted) <= set(await asyncio.to_thread(requests)):  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._definitions = Definitions(broker.bootstrap)
+        self._subscribing = Subscribing(broker.bootstrap, self._definitions, "https://gauge.example.org")
 
-    def requests() -> list[str]:
-        made = read(broker, "chat.notifications", "Notification")
+    async def __aenter__(self) -> Self:
+        await self._definitions.begin()
+        self._subscribing.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._subscribing.stop()
+        await self._definitions.end()
+
+    async def want(self, wanted: bool) -> None:
+        """Have an endpoint that subscribes to them, or one that is disabled."""
+        wanting = endpoint_of("dev", subscriptions=[{"types": ["request.failed"]}]).model_dump(mode="json")
+        await publish(self._broker, topics.ENDPOINTS, {**wanting, "enabled": wanted})
+
+    async def fail(self, number: int, partition: int = 0) -> None:
+        """A request fails."""
+        await asyncio.to_thread(
+            send, self._broker, "chat.requests", "RequestEvent", failed(number), partition=partition
+        )
+
+    async def told(self) -> list[str]:
+        """The requests of which was told."""
+        made = await asyncio.to_thread(read, self._broker, "chat.notifications", "Notification")
         bodies = (json.loads(each["body"])["data"] for each in made if each["type"] == "request.failed")
         return [each["request_id"] for each in bodies]
 
-    async def fail(number: int) -> None:
-        await asyncio.to_thread(send, broker, "chat.requests", "RequestEvent", failed(number))
+    async def until_told(self, *wanted: str) -> None:
+        async with asyncio.timeout(40):
+            while not set(wanted) <= set(await self.told()):  # noqa: ASYNC110 - Kafka has no such event
+                await asyncio.sleep(0.1)
 
-    async def followed(topics_followed: int) -> None:
+    async def until_followed(self, topics_followed: int) -> None:
         async with asyncio.timeout(20):
             while metrics.SUBSCRIBED.collect()[0].samples[0].value != topics_followed:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
-    await definitions.begin()
-    subscribing.start()
-    try:
-        await publish(broker, topics.ENDPOINTS, wanting)
-        await fail(11)
-        await heard("r11")
-        await publish(broker, topics.ENDPOINTS, {**wanting, "enabled": False})
-        await followed(0)
-        await fail(12)
-        await publish(broker, topics.ENDPOINTS, wanting)
-        await fail(13)
-        await heard("r13")
-    finally:
-        await subscribing.stop()
-        await definitions.end()
 
-    told = await asyncio.to_thread(requests)
+async def test_events_are_followed_only_while_somebody_wants_them(broker: Broker) -> None:
+    async with Followed(broker) as followed:
+        await followed.want(True)
+        await followed.fail(11)
+        await followed.until_told("r11")
+        await followed.want(False)
+        await followed.until_followed(0)
+        await followed.fail(12)
+        await followed.want(True)
+        await followed.fail(13)
+        await followed.until_told("r13")
+        told = await followed.told()
     assert [each for each in told if each in ("r11", "r12", "r13")] == ["r11", "r13"]
+
+
+async def test_nothing_is_read_before_every_partition_has_begun(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition that begins early is not committed back to where it began by one that begins late."""
+    begin = AIOKafkaConsumer.offsets_for_times
+    begun: list[int] = []
+
+    async def slowly(consumer: AIOKafkaConsumer, times: dict[TopicPartition, int]) -> Any:
+        if begun:
+            await asyncio.sleep(1.5)
+        begun.extend(place.partition for place in times)
+        return await begin(consumer, times)
+
+    async with Followed(broker) as followed:
+        await followed.want(False)
+        await followed.until_followed(0)
+        monkeypatch.setattr(AIOKafkaConsumer, "offsets_for_times", slowly)
+        await followed.want(True)
+        for partition in range(PARTITIONS):
+            await followed.fail(21 + partition, partition)
+        await followed.until_told("r21", "r22")
+        await asyncio.to_thread(broker.wait_until_acknowledged, "chatgauge-subscriptions", "chat.requests")
+    assert len(begun) == PARTITIONS
+
+
+async def test_a_beginning_that_failed_is_made_again(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = AIOKafkaConsumer.offsets_for_times
+    failures: list[KafkaError] = []
+    begun: list[int] = []
+
+    async def fails_once(consumer: AIOKafkaConsumer, times: dict[TopicPartition, int]) -> Any:
+        if not failures:
+            failures.append(KafkaTimeoutError())
+            raise failures[0]
+        begun.extend(place.partition for place in times)
+        return await begin(consumer, times)
+
+    async with Followed(broker) as followed:
+        await followed.want(False)
+        await followed.until_followed(0)
+        monkeypatch.setattr(AIOKafkaConsumer, "offsets_for_times", fails_once)
+        await followed.want(True)
+        await followed.fail(31)
+        await followed.until_told("r31")
+    assert sorted(begun) == list(range(PARTITIONS))
