@@ -26,7 +26,7 @@ install: system $(VENV)/.installed var/lib/.kafka $(BESIDE) ## everything that r
 run: install ## install what is missing, then run Kafka, ClickHouse, all parts and simulated traffic
 	@exec $(BIN)/chatgauge up $(UP)
 
-WORKERS ?= 2
+WORKERS ?= 3
 # First what measures time, by itself (5: there is nothing of the kind); then everything else.
 .PHONY: test
 test: install check ## install what is missing, then check and test everything; TESTS=tests/schemas a part
