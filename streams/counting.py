@@ -9,6 +9,9 @@ One step, for one fetch of one partition:
 5. if others have written to the changelog, whose partition this was, write what they replaced again;
 6. only then acknowledge the fetch, and those before it.
 
+While a step of one partition waits for Kafka (3 to 6), the next one's is counted; those of one partition
+follow one another.
+
 Blocks of seconds, for live figures, are counted and written at every step; the others once a second. A
 fetch is acknowledged with the write that leaves nothing waiting or unwritten.
 
@@ -20,7 +23,7 @@ remembered, so that their repeats are known, and nothing else is done with them.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
@@ -34,7 +37,7 @@ from schemas.contract import schema
 from streams import metrics
 from streams.announce import shares
 from streams.clock import clock
-from streams.faust_app import Acknowledge
+from streams.faust_app import Acknowledge, give_up
 from streams.following import Following
 from streams.publication import Publication
 from streams.requests import RequestReader
@@ -54,6 +57,8 @@ class _Partition:
     """What lies before this offset is acknowledged: it is read to be remembered only."""
     moved_at: Micros = 0
     unacknowledged: Callable[[], Awaitable[bool]] | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Whoever counts or writes has it, until that is durable."""
 
 
 class Counting:
@@ -67,7 +72,6 @@ class Counting:
         self._name = publication.name
         self._partitions: dict[int, _Partition] = {}
         self._following = Following(app, publication.name)
-        self._one_at_a_time = asyncio.Lock()
 
     def warm_up(self) -> None:
         """Load what Polars and Arrow load at first use: a second's worth, better now than live."""
@@ -108,38 +112,64 @@ class Counting:
         self._partitions = {}
 
     async def step(self, event: EventT[Any], acknowledge: Acknowledge) -> None:
-        """Count one fetch, unless it is of no concern any more: its partition has moved."""
-        message = event.message
-        async with self._one_at_a_time:
-            partition = self._partitions.get(message.partition)
-            if partition is None or message.generation_id != self._app.consumer_generation_id:
-                return
-            started = time.perf_counter()
-            records = cast("list[Any]", message.value)
-            if not await self._following.takes(message.tp, records[0].offset, message.offset):
-                return
-            requests = self._reader.read(records)
-            if message.offset < partition.committed:
-                partition.windows.remember(requests.finished, message.offset)
-                return
-            now = clock()
-            step = partition.windows.count(self._reader.priced(requests.finished), message.offset, now)
-            partition.moved_at = now
-            metrics.EVENTS.labels(self._name).inc(len(records))
-            metrics.COUNTED.labels(self._name).inc(step.counted)
-            metrics.REPEATS.labels(self._name).inc(step.repeats)
-            metrics.TOO_LATE.labels(self._name).inc(step.too_late)
-            metrics.STEP_EVENTS.labels(self._name).observe(len(records))
-            for refusal in requests.refused:
-                metrics.REFUSED.labels(self._name, refusal.reason).inc()
-            partition.unacknowledged = partial(acknowledge, event)
-            await self._publish(partition, step, now)
+        """Count one fetch, unless it is of no concern any more: its partition has moved.
+
+        Returns when it is counted; what makes it durable goes on, and ends the process when it fails.
+        """
+        started = time.perf_counter()
+        partition = self._partitions.get(event.message.partition)
+        if partition is None:
+            return
+        await partition.turn.acquire()
+        step = None
+        try:
+            step = await self._count(partition, event, acknowledge)
+        finally:
+            if step is None:
+                partition.turn.release()
+        if step is not None:
+            self._app.add_future(self._make_durable(partition, step, started))
+
+    async def _make_durable(self, partition: _Partition, step: Step, started: float) -> None:
+        """Has the partition's turn, and ends it."""
+        try:
+            await self._publish(partition, step, partition.moved_at)
             metrics.STEP_SECONDS.labels(self._name).observe(time.perf_counter() - started)
+        except Exception:
+            give_up(self._app)
+        finally:
+            partition.turn.release()
+
+    async def _count(
+        self, partition: _Partition, event: EventT[Any], acknowledge: Acknowledge
+    ) -> Step | None:
+        message = event.message
+        if not self._ours(partition) or message.generation_id != self._app.consumer_generation_id:
+            return None
+        records = cast("list[Any]", message.value)
+        if not await self._following.takes(message.tp, records[0].offset, message.offset):
+            return None
+        requests = self._reader.read(records)
+        if message.offset < partition.committed:
+            partition.windows.remember(requests.finished, message.offset)
+            return None
+        now = clock()
+        step = partition.windows.count(self._reader.priced(requests.finished), message.offset, now)
+        partition.moved_at = now
+        metrics.EVENTS.labels(self._name).inc(len(records))
+        metrics.COUNTED.labels(self._name).inc(step.counted)
+        metrics.REPEATS.labels(self._name).inc(step.repeats)
+        metrics.TOO_LATE.labels(self._name).inc(step.too_late)
+        metrics.STEP_EVENTS.labels(self._name).observe(len(records))
+        for refusal in requests.refused:
+            metrics.REFUSED.labels(self._name, refusal.reason).inc()
+        partition.unacknowledged = partial(acknowledge, event)
+        return step
 
     async def follow_the_clock(self) -> None:
         """Where nothing has come for a second: write what is unwritten, close panes, tell the watermark."""
         for partition in list(self._partitions.values()):
-            async with self._one_at_a_time:
+            async with partition.turn:
                 now = clock()
                 if now - partition.moved_at < SECOND or not self._ours(partition):
                     continue
