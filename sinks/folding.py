@@ -62,22 +62,22 @@ class Folding:
         if any(arrival.tenure not in tenures for arrival in self._held.values()):
             self._held = {k: arrival for k, arrival in self._held.items() if arrival.tenure in tenures}
 
-    def due(self, now: float, *, everything: bool = False) -> list[Block]:
+    def due(self, now: float, *, everything: bool = False) -> list[Arrival]:
         """Takes out what is to be written now."""
         ready = [
             identity
             for identity, arrival in self._held.items()
             if everything or arrival.block.closed or self._is_due(identity, now)
         ]
-        blocks = [self._held.pop(identity).block for identity in ready]
-        for identity, block in zip(ready, blocks, strict=True):
-            if block.closed:
+        arrivals = [self._held.pop(identity) for identity in ready]
+        for identity, arrival in zip(ready, arrivals, strict=True):
+            if arrival.block.closed:
                 self._written.pop(identity, None)
             else:
                 self._written[identity] = now
         if len(self._written) > 2 * len(self._held) + 1_000:
             self._written = {k: at for k, at in self._written.items() if at + self._interval > now}
-        return blocks
+        return arrivals
 
     def _is_due(self, identity: Identity, now: float) -> bool:
         written = self._written.get(identity)

@@ -7,9 +7,6 @@ from datetime import timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-import pyarrow as pa
-import zstandard
-
 from schemas.errors import RefusedError
 from schemas.topics import Topic
 from sinks.folding import Arrival, Folding, version
@@ -18,7 +15,6 @@ from sinks.records import Clock
 from sinks.window_rows import TABLE, WindowRows, tables
 from sinks.writer import Fetch, Insert, KafkaRecord, Step, Tenure
 from streams.windows.block import Block, read_block
-from streams.windows.measures import GROUPINGS
 
 _PANES: Final = frozenset(("1s", "1m"))
 """Days are added up from minutes, in history: minutes can be rebuilt."""
@@ -66,41 +62,45 @@ class WindowWriter:
                     self._folding.add(Arrival(fetch.tenure, record.offset, block))
             self._next[fetch.tenure] = fetch.next_offset
         self._metrics.blocks_folded.labels(self._topic.name).inc(self._folding.folded - folded)
-        blocks = self._folding.due(now, everything=last)
+        arrivals = self._folding.due(now, everything=last)
         positions = {**self._next, **self._folding.first_held(self._next)}
-        return Step((), self._inserts(blocks), positions)
+        return Step((), self._inserts(arrivals), positions)
 
     def _read(self, partition: int, record: KafkaRecord) -> Block | None:
         if record.value is None:
             self._metrics.tombstones.labels(self._topic.name).inc()
             return None
         try:
-            block = read_block(record.value)
-            if block.key.grouping not in GROUPINGS:
-                raise ValueError(f"no grouping is called {block.key.grouping!r}")
-            if not set(GROUPINGS[block.key.grouping].keys) <= set(block.rows.column_names):
-                raise ValueError(f"its rows have the columns {block.rows.column_names}")
-        except (RefusedError, ValueError, pa.ArrowException, zstandard.ZstdError) as error:
-            reason = error.reason.value if isinstance(error, RefusedError) else "malformed"
-            self._metrics.unreadable.labels(self._topic.name, reason).inc()
-            _LOG.error("%s/%d@%d: %s", self._topic.name, partition, record.offset, error)
+            return read_block(record.value)
+        except RefusedError as error:
+            self._refuse(partition, record.offset, error)
             return None
-        return block
 
-    def _inserts(self, blocks: Sequence[Block]) -> list[Insert]:
-        written = [
-            WindowRows(
-                block.key,
-                block.since,
-                block.offset,
-                block.revision,
-                version(block),
-                block.closed,
-                block.watermark,
-                block.rows,
-            )
-            for block in blocks
-        ]
+    def _rows(self, arrival: Arrival) -> WindowRows | None:
+        """The rows of a block. Only what is written is unpacked: most blocks are replaced before."""
+        block = arrival.block
+        try:
+            rows = block.rows
+        except RefusedError as error:
+            self._refuse(arrival.tenure.partition, arrival.offset, error)
+            return None
+        return WindowRows(
+            block.key,
+            block.since,
+            block.offset,
+            block.revision,
+            version(block),
+            block.closed,
+            block.watermark,
+            rows,
+        )
+
+    def _refuse(self, partition: int, offset: int, error: RefusedError) -> None:
+        self._metrics.unreadable.labels(self._topic.name, error.reason.value).inc()
+        _LOG.error("%s/%d@%d: %s", self._topic.name, partition, offset, error)
+
+    def _inserts(self, arrivals: Sequence[Arrival]) -> list[Insert]:
+        written = [rows for arrival in arrivals if (rows := self._rows(arrival)) is not None]
         return [
             # A token of its own: the same blocks are never gathered in the same way again.
             Insert(TABLE, rows.slice(start, self._max_rows), f"{self._topic.name}/{uuid.uuid4()}")

@@ -16,7 +16,7 @@ def test_of_one_identity_only_the_newest_is_written() -> None:
     folding = Folding(INTERVAL)
     for offset in (10, 20, 30):
         arrive(folding, offset, block(offset=offset))
-    assert [b.offset for b in folding.due(0.0)] == [30]
+    assert [a.block.offset for a in folding.due(0.0)] == [30]
     assert folding.folded == 2
 
 
@@ -24,14 +24,14 @@ def test_a_later_record_with_an_older_state_does_not_win() -> None:
     folding = Folding(INTERVAL)
     arrive(folding, 1, block(offset=30))
     arrive(folding, 2, block(offset=20))
-    assert [b.offset for b in folding.due(0.0)] == [30]
+    assert [a.block.offset for a in folding.due(0.0)] == [30]
 
 
 def test_blocks_born_at_different_offsets_add_up_and_are_both_written() -> None:
     folding = Folding(INTERVAL)
     arrive(folding, 1, block(since=0, offset=10))
     arrive(folding, 2, block(since=11, offset=20))
-    assert [b.since for b in folding.due(0.0)] == [0, 11]
+    assert [a.block.since for a in folding.due(0.0)] == [0, 11]
 
 
 def test_an_open_pane_is_written_at_once_and_then_at_most_every_interval() -> None:
@@ -41,7 +41,7 @@ def test_an_open_pane_is_written_at_once_and_then_at_most_every_interval() -> No
     arrive(folding, 2, block(offset=2))
     assert folding.due(109.9) == []
     arrive(folding, 3, block(offset=3))
-    assert [b.offset for b in folding.due(110.0)] == [3]
+    assert [a.block.offset for a in folding.due(110.0)] == [3]
 
 
 def test_a_closed_pane_is_written_at_once() -> None:
@@ -49,9 +49,9 @@ def test_a_closed_pane_is_written_at_once() -> None:
     arrive(folding, 1, block(offset=1))
     folding.due(100.0)
     arrive(folding, 2, block(offset=2, closed=True))
-    assert [b.offset for b in folding.due(100.1)] == [2]
+    assert [a.block.offset for a in folding.due(100.1)] == [2]
     arrive(folding, 3, block(offset=3, closed=True, revision=1))
-    assert [b.offset for b in folding.due(100.2)] == [3]
+    assert [a.block.offset for a in folding.due(100.2)] == [3]
 
 
 def test_the_first_block_held_back_is_where_a_restart_must_read_from() -> None:
@@ -74,7 +74,7 @@ def test_what_another_assignment_brought_is_forgotten() -> None:
     arrive(folding, 1, block(partition=0))
     arrive(folding, 1, block(partition=1), other)
     folding.forget_all_but({HELD})
-    assert [b.key.partition for b in folding.due(0.0)] == [0]
+    assert [a.block.key.partition for a in folding.due(0.0)] == [0]
 
 
 def test_at_the_end_everything_is_written() -> None:
@@ -82,7 +82,7 @@ def test_at_the_end_everything_is_written() -> None:
     arrive(folding, 1, block(offset=1))
     folding.due(100.0)
     arrive(folding, 2, block(offset=2))
-    assert [b.offset for b in folding.due(100.1, everything=True)] == [2]
+    assert [a.block.offset for a in folding.due(100.1, everything=True)] == [2]
 
 
 def test_versions_order_by_offset_then_revision_then_closing() -> None:
