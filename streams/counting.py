@@ -4,8 +4,9 @@ One step, for one fetch of one partition:
 
 1. read the records; what can't be read is counted (the events sink dead-letters it);
 2. count them into the partition's windows, skipping repeats, and what the state already holds;
-3. announce the panes that this closes, on `chat.closed`, and wait until that is durable;
-4. write the blocks that changed to the table, whose changelog publishes them, and wait likewise;
+3. announce the panes that this closes, on `chat.closed`; meanwhile write the blocks that stay open to the
+   table, whose changelog publishes them; and wait until both are durable;
+4. write the blocks that are closed, and wait likewise;
 5. if others have written to the changelog, whose partition this was, write what they replaced again;
 6. only then acknowledge the fetch, and those before it.
 
@@ -178,7 +179,7 @@ class Counting:
                 if self._caught_up(windows.partition):
                     await self._publish(partition, windows.advance(now), now)
                 else:
-                    await self._publish(partition, windows.wait(now), now, tell=False)
+                    await self._publish(partition, windows.wait(now), now, beat=False)
 
     def _caught_up(self, partition: int) -> bool:
         return cast("BatchConsumer", self._app.consumer).caught_up(TP(topics.REQUESTS.name, partition))
@@ -186,13 +187,15 @@ class Counting:
     def _ours(self, partition: _Partition) -> bool:
         return self._partitions.get(partition.windows.partition) is partition
 
-    async def _publish(self, partition: _Partition, step: Step, now: Micros, tell: bool = True) -> None:
-        windows = partition.windows
-        if tell:
-            await self._publication.announce(windows, step, now)
-        if not self._ours(partition):
+    async def _publish(self, partition: _Partition, step: Step, now: Micros, *, beat: bool = True) -> None:
+        publication, windows, ours = self._publication, partition.windows, partial(self._ours, partition)
+        first, then = publication.parted(step)
+        await asyncio.gather(
+            publication.announce(windows, step, now, beat=beat), publication.write(windows, first, ours)
+        )
+        if not ours():
             return  # it has moved meanwhile: what is written now would replace what others count
-        await self._publication.write(windows, step, partial(self._ours, partition))
+        await publication.write(windows, then, ours, step.expired)
         if step.complete and partition.unacknowledged is not None:
             acknowledge, partition.unacknowledged = partition.unacknowledged, None
             await acknowledge()

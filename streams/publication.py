@@ -3,7 +3,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, cast
 
 import faust
@@ -61,10 +61,21 @@ class Publication:
         value = self._table.data.get(key.encode())
         return None if value is None else read_block(value)
 
-    async def announce(self, windows: PartitionWindows, step: Step, now: Micros) -> None:
-        """Tell what closes, and once a second the watermark; returns when Kafka has it."""
+    def parted(self, step: Step) -> tuple[list[Block], list[Block]]:
+        """The step's blocks: those that may be written while it is announced what closes, and those after.
+
+        A pane that closes must be announced before anything is durable that keeps a restart from closing it
+        again: its block, closed; and, if none of it was ever written, any block that has the watermark.
+        """
+        if any(block.closed and block.key.encode() not in self._table.data for block in step.blocks):
+            return [], step.blocks
+        closed = [block for block in step.blocks if block.closed]
+        return [block for block in step.blocks if not block.closed], closed
+
+    async def announce(self, windows: PartitionWindows, step: Step, now: Micros, *, beat: bool) -> None:
+        """Tell what closes, and, with `beat`, once a second the watermark; returns when Kafka has it."""
         told = [*step.closed, *step.corrected]
-        if not told and now - self._heartbeat_at.get(windows.partition, 0) < SECOND:
+        if not told and not (beat and now - self._heartbeat_at.get(windows.partition, 0) >= SECOND):
             return
         self._heartbeat_at[windows.partition] = now
         partitions = self._source_partitions
@@ -79,28 +90,36 @@ class Publication:
         sent += [await self._closed.send(key=key, value=value, partition=to) for to in range(partitions)]
         await _durable(sent)
 
-    async def write(self, windows: PartitionWindows, step: Step, ours: Callable[[], bool]) -> None:
-        """Write the step's blocks and delete its expired ones; returns when Kafka has it.
+    async def write(
+        self,
+        windows: PartitionWindows,
+        blocks: Sequence[Block],
+        ours: Callable[[], bool],
+        expired: Sequence[BlockKey] = (),
+    ) -> None:
+        """Write blocks and delete expired ones; returns when Kafka has it.
 
         `ours` says whether the partition still is, and with it the right to mend what others have written.
         """
-        written = await _durable(self._entries(windows.partition, step))
+        written = await _durable(self._entries(windows.partition, blocks, expired))
         metrics.KEPT_BLOCKS.labels(self.name).set(len(self._table.data))
         if written:
             await self._mend(windows, written, written[-1] + 1, ours)
 
-    def _entries(self, partition: int, step: Step) -> list[Awaitable[Any]]:
+    def _entries(
+        self, partition: int, blocks: Sequence[Block], expired: Sequence[BlockKey]
+    ) -> list[Awaitable[Any]]:
         sent: list[Awaitable[Any]] = []
         size = 0
-        for block in step.blocks:
+        for block in blocks:
             key, value = block.key.encode(), write_block(block)
             size += len(value)
             self._table.data[key] = value
             sent.append(self._table.send_changelog(partition, key, value))
-        metrics.BLOCKS.labels(self.name).inc(len(step.blocks))
+        metrics.BLOCKS.labels(self.name).inc(len(blocks))
         metrics.BLOCK_BYTES.labels(self.name).inc(size)
-        for expired in step.expired:
-            key = expired.encode()
+        for gone in expired:
+            key = gone.encode()
             self._table.data.pop(key, None)
             sent.append(self._table.send_changelog(partition, key, None))
         return sent

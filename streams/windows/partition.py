@@ -136,6 +136,9 @@ class PartitionWindows:
         """Every event up to and including this offset is counted."""
         self.repeats = Repeats(plan.remember)
         self._begin = 0
+        self._counted_before = -1
+        """What is written tells of events up to this offset. Some of them may come again, for a block that
+        could not be written any more: until they have, nothing closes."""
         self._floors: list[tuple[int, int]] = []
         self._plan = plan
         self._load = load
@@ -161,6 +164,7 @@ class PartitionWindows:
                 self._await_expiry(block.key, block.pane_end)
             elif (whole := self._load(block.key)) is not None:
                 self._open[block.key] = restore(whole, self._plan.groupings[block.key.grouping])
+        self._counted_before = self.offset
 
     def resume(self, committed: int) -> int:
         """Everything before the offset `committed` is counted, and durable; the offset to read from.
@@ -339,7 +343,8 @@ class PartitionWindows:
                 state.revision += 1
                 self._note_correction(state)
         self._unwritten |= touched
-        closing = [state for state in self._open.values() if state.pane_end <= self.watermark]
+        whole = self._begin > self._counted_before
+        closing = [state for state in self._open.values() if whole and state.pane_end <= self.watermark]
         for state in closing:
             state.closed = True
             self._unwritten[state.key] = state

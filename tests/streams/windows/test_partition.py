@@ -285,3 +285,28 @@ def test_sums_beyond_what_a_double_counts_exactly_are_exact(value: int) -> None:
     store.count([request(0, prompt_tokens=value), request(1, prompt_tokens=1)])
     (block,) = store.blocks.values()
     assert block.rows["prompt_tokens"].to_pylist() == [value + 1]
+
+
+def test_after_a_crash_nothing_closes_before_it_is_whole_again() -> None:
+    """The block that moved the watermark was durable, those of the pane that it closes were not any more."""
+    store = Store(Plan(((SPACE, MINUTES),), lateness=0, write_every=0))
+    store.count([request(0, NOON)])
+    unwritten = store.windows.count(frame([request(1, NOON), request(2, NOON + MINUTE)]), 2, NOON)
+    (opened,) = (block for block in unwritten.blocks if not block.closed)
+    store.blocks[opened.key] = opened
+
+    store.restart()
+    assert store.windows.resume(committed=1) == 0
+    assert store.keep(store.windows.wait(NOON)).closed == []
+    assert store.count([request(1, NOON)]).closed == []
+    (closed,) = store.count([request(2, NOON + MINUTE)]).closed
+    assert (closed.pane_start, closed.rows["requests"].to_pylist()) == (NOON, [2])
+
+
+def test_what_was_durable_and_acknowledged_closes_without_being_read_again() -> None:
+    store = Store(Plan(((SPACE, MINUTES),), lateness=0, write_every=0))
+    store.count([request(0, NOON)])
+    store.restart()
+    store.windows.resume(committed=1)
+    (closed,) = store.keep(store.windows.advance(NOON + MINUTE)).closed
+    assert closed.rows["requests"].to_pylist() == [1]
