@@ -163,7 +163,7 @@ class BatchConsumer(RecordConsumer):
             return
         earliest = await self.earliest_offsets(*sources)
         for tp in sources:
-            committed = self._committed_offset[tp] or earliest[tp]
+            committed = max(self._committed_offset[tp] or 0, earliest[tp])  # retention may have passed it
             self._begun[tp] = max(self._reading_from(tp, committed), earliest[tp])
             self._read_offset[tp] = None
         await self.seek_wait({tp: self._begun[tp] for tp in sources})
