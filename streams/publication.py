@@ -101,10 +101,11 @@ class Publication:
 
         `ours` says whether the partition still is, and with it the right to mend what others have written.
         """
+        if not (blocks or expired):
+            return
         written = await _durable(self._entries(windows.partition, blocks, expired))
         metrics.KEPT_BLOCKS.labels(self.name).set(len(self._table.data))
-        if written:
-            await self._mend(windows, written, written[-1] + 1, ours)
+        await self._mend(windows, written, written[-1] + 1, ours)
 
     def _entries(
         self, partition: int, blocks: Sequence[Block], expired: Sequence[BlockKey]

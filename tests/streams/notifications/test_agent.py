@@ -149,10 +149,17 @@ class Followed:
         await self._subscribing.stop()
         await self._definitions.end()
 
-    async def want(self, wanted: bool) -> None:
+    async def want(self, wanted: bool = True) -> None:
         """Have an endpoint that subscribes to them, or one that is disabled."""
         wanting = endpoint_of("dev", subscriptions=[{"types": ["request.failed"]}]).model_dump(mode="json")
         await publish(self._broker, topics.ENDPOINTS, {**wanting, "enabled": wanted})
+
+    async def until_unwanted(self) -> None:
+        """Disable the endpoint, and wait until no topic is followed."""
+        await self.want(False)
+        async with asyncio.timeout(20):
+            while metrics.SUBSCRIBED.collect()[0].samples[0].value != 0:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
     async def fail(self, number: int, partition: int = 0) -> None:
         """A request fails."""
@@ -171,21 +178,15 @@ class Followed:
             while not set(wanted) <= set(await self.told()):  # noqa: ASYNC110 - Kafka has no such event
                 await asyncio.sleep(0.1)
 
-    async def until_followed(self, topics_followed: int) -> None:
-        async with asyncio.timeout(20):
-            while metrics.SUBSCRIBED.collect()[0].samples[0].value != topics_followed:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-
 
 async def test_events_are_followed_only_while_somebody_wants_them(broker: Broker) -> None:
     async with Followed(broker) as followed:
-        await followed.want(True)
+        await followed.want()
         await followed.fail(11)
         await followed.until_told("r11")
-        await followed.want(False)
-        await followed.until_followed(0)
+        await followed.until_unwanted()
         await followed.fail(12)
-        await followed.want(True)
+        await followed.want()
         await followed.fail(13)
         await followed.until_told("r13")
         told = await followed.told()
@@ -206,10 +207,9 @@ async def test_nothing_is_read_before_every_partition_has_begun(
         return await begin(consumer, times)
 
     async with Followed(broker) as followed:
-        await followed.want(False)
-        await followed.until_followed(0)
+        await followed.until_unwanted()
         monkeypatch.setattr(AIOKafkaConsumer, "offsets_for_times", slowly)
-        await followed.want(True)
+        await followed.want()
         for partition in range(PARTITIONS):
             await followed.fail(21 + partition, partition)
         await followed.until_told("r21", "r22")
@@ -230,10 +230,9 @@ async def test_a_beginning_that_failed_is_made_again(broker: Broker, monkeypatch
         return await begin(consumer, times)
 
     async with Followed(broker) as followed:
-        await followed.want(False)
-        await followed.until_followed(0)
+        await followed.until_unwanted()
         monkeypatch.setattr(AIOKafkaConsumer, "offsets_for_times", fails_once)
-        await followed.want(True)
+        await followed.want()
         await followed.fail(31)
         await followed.until_told("r31")
     assert sorted(begun) == list(range(PARTITIONS))
