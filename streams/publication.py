@@ -73,9 +73,14 @@ class Publication:
         return [block for block in step.blocks if not block.closed], closed
 
     async def announce(self, windows: PartitionWindows, step: Step, now: Micros, *, beat: bool) -> None:
-        """Tell what closes, and, with `beat`, once a second the watermark; returns when Kafka has it."""
+        """Tell what closes, and, with `beat`, once a second the watermark; returns when Kafka has it.
+
+        No watermark before the windows are whole: it would speak for panes that have yet to close.
+        """
         told = [*step.closed, *step.corrected]
-        if not told and not (beat and now - self._heartbeat_at.get(windows.partition, 0) >= SECOND):
+        if not told and not (
+            beat and windows.whole and now - self._heartbeat_at.get(windows.partition, 0) >= SECOND
+        ):
             return
         self._heartbeat_at[windows.partition] = now
         partitions = self._source_partitions

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.codec import Codec
 from schemas.contract import schema
@@ -95,7 +96,7 @@ def read_share(value: bytes, at: int) -> ClosedShare:
 
 
 class Change(NamedTuple):
-    """A share that was taken, and the rows that it replaces; None: there were none."""
+    """A share that was taken, and the rows of its groups that it replaces; None: there were none."""
 
     kind: Kind
     pane_end: Micros
@@ -233,19 +234,27 @@ class Shares:
             raise RefusedError(Reason.MALFORMED, f"no pane of {kind.pane} ends at {share.pane_end}")
         sources = panes.by_end.get(share.pane_end, {})
         held = sources.get(share.partition)
-        if held is not None and (held.offset, held.revision) >= (share.offset, share.revision):
+        if held is not None and (held.offset, held.revision) > (share.offset, share.revision):
             return None
         if held is None and share.pane_end <= min(self.whole_from(kind), heard.watermark):
             self.forgotten += 1
             return None
         rows = share.rows if isinstance(share.rows, pa.Table) else read_rows(share.rows, kind.grouping)
-        panes.by_end.setdefault(share.pane_end, sources)[share.partition] = _Held(
-            share.at, share.offset, share.revision, share.since, rows
-        )
+        together = _Held(share.at, share.offset, share.revision, share.since, rows)
+        replaced = None
+        if held is not None:
+            # It may have some of the groups only: those that were corrected, or had not closed in a crash.
+            others, replaced = _parted(held.rows, rows, GROUPINGS[kind.grouping])
+            together = together._replace(
+                at=min(held.at, share.at),
+                since=min(held.since, share.since),
+                rows=pa.concat_tables([others, rows]),
+            )
+        panes.by_end.setdefault(share.pane_end, sources)[share.partition] = together
         panes.windows.clear()
         for start, length in [span for span in panes.spans if span[0] < share.pane_end <= sum(span)]:
             del panes.spans[start, length]
-        return Change(kind, share.pane_end, rows, held.rows if held else None)
+        return Change(kind, share.pane_end, rows, replaced)
 
     def frontier(self, table: str) -> Micros | None:
         """Panes ending up to here are closed in every source partition; None while one is unknown."""
@@ -337,6 +346,19 @@ class Shares:
         ]
         heard = [each.at for each in self._heard[kind.table].values() if each.at >= 0]
         return min([self.offset + 1, *needed, *heard])
+
+
+def _parted(held: pa.Table, rows: pa.Table, grouping: Grouping) -> tuple[pa.Table, pa.Table]:
+    """The held rows of groups that have none among `rows`, and of those that have."""
+    if not grouping.keys:
+        return held.slice(0, 0), held
+    again = pc.is_in(_groups(held, grouping), value_set=_groups(rows, grouping))
+    return held.filter(pc.invert(again)), held.filter(again)
+
+
+def _groups(rows: pa.Table, grouping: Grouping) -> pa.Array:
+    columns = [rows[key].combine_chunks() for key in grouping.keys]
+    return pc.binary_join_element_wise(*columns, "\0")
 
 
 def _narrow(kind: Kind, latencies: tuple[str, ...]) -> Grouping:

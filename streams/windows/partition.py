@@ -73,8 +73,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class ClosedRows:
-    """All rows of one grouping in a pane that has just closed in this partition; or those that late
-    events have corrected since."""
+    """All rows of one grouping in a pane that has just closed in this partition; or the blocks of them that
+    late events have corrected since."""
 
     grouping: Grouping
     pane: str
@@ -137,8 +137,7 @@ class PartitionWindows:
         self.repeats = Repeats(plan.remember)
         self._begin = 0
         self._counted_before = -1
-        """What is written tells of events up to this offset. Some of them may come again, for a block that
-        could not be written any more: until they have, nothing closes."""
+        """What is written tells of events up to this offset."""
         self._floors: list[tuple[int, int]] = []
         self._plan = plan
         self._load = load
@@ -151,6 +150,15 @@ class PartitionWindows:
         self._written_at: Micros = _BEGINNING
         self._corrected: dict[BlockKey, BlockState] = {}
         self._corrected_at: Micros = _BEGINNING
+
+    @property
+    def whole(self) -> bool:
+        """All that was counted before a crash is counted again.
+
+        Some of it may have to come again, for a block that could not be written any more: until it has,
+        nothing closes, and neither corrections nor the watermark may be told.
+        """
+        return self._begin > self._counted_before
 
     def restore(self, written: Iterable[Written], now: Micros) -> None:
         """Take up the state that was written before: all blocks of this partition."""
@@ -343,8 +351,7 @@ class PartitionWindows:
                 state.revision += 1
                 self._note_correction(state)
         self._unwritten |= touched
-        whole = self._begin > self._counted_before
-        closing = [state for state in self._open.values() if whole and state.pane_end <= self.watermark]
+        closing = [state for state in self._open.values() if self.whole and state.pane_end <= self.watermark]
         for state in closing:
             state.closed = True
             self._unwritten[state.key] = state
@@ -366,7 +373,7 @@ class PartitionWindows:
 
     def _corrections(self, now: Micros) -> Iterable[BlockState]:
         """What was corrected, when it is time to tell."""
-        if not self._corrected or now - self._corrected_at < _CORRECT_EVERY:
+        if not self._corrected or not self.whole or now - self._corrected_at < _CORRECT_EVERY:
             return ()
         self._corrected_at = now
         corrected, self._corrected = self._corrected, {}

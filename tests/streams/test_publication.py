@@ -1,15 +1,17 @@
-"""What is made known of a partition, when the partition is another's by now."""
+"""What is made known of a partition: not what is another's by now, nor what is not yet whole."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
 import faust
 
+from streams.alerts.shares import read_share
 from streams.publication import Publication
 from streams.table import WindowTable
 from streams.windows.panes import MINUTE
 from streams.windows.partition import PartitionWindows
-from tests.streams.windows.requests import NOON
+from tests.streams.windows.requests import NOON, frame, request
 from tests.streams.windows.test_partition import EVERY_MINUTE
 
 
@@ -30,3 +32,31 @@ async def test_a_partition_that_went_while_its_end_was_asked_for_is_left_alone()
     await publication.look_behind(windows, NOON + MINUTE, ours=lambda: False)
 
     assert [tp.partition for tp in asked] == [0, 0]
+
+
+async def test_no_watermark_is_told_before_all_is_counted_again_that_was() -> None:
+    """Whoever judges would take a pane for told that has yet to close."""
+    sent: list[Any] = []
+
+    async def send(**record: Any) -> Any:
+        sent.append(read_share(record["value"], 0))
+        durable = asyncio.get_running_loop().create_future()
+        durable.set_result(SimpleNamespace(offset=0))
+        return durable
+
+    app = faust.App("publication-tests", broker="kafka://nowhere", store="memory://")
+    table = WindowTable(app, name="blocks", partitions=1, key_type=bytes, value_type=bytes)
+    closed = cast("Any", SimpleNamespace(send=send))
+    publication = Publication(app, table, closed, "nowhere:9092")
+    publication.recovered(frozenset(), source_partitions=1)
+    before = PartitionWindows(0, EVERY_MINUTE, lambda key: None)
+    blocks = {block.key: block for block in before.count(frame([request(0), request(1)]), 1, NOON).blocks}
+    windows = PartitionWindows(0, EVERY_MINUTE, blocks.get)
+    windows.restore(blocks.values(), NOON)
+    windows.resume(committed=1)
+
+    await publication.announce(windows, windows.wait(NOON), NOON, beat=True)
+    assert sent == []
+    again = windows.count(frame([request(1)]), 1, NOON + MINUTE)
+    await publication.announce(windows, again, NOON + MINUTE, beat=True)
+    assert [share.watermark for share in sent] == [windows.watermark]

@@ -179,9 +179,9 @@ def judged(log: Iterable[ClosedShare], rules: list[Rule]) -> set[Transition]:
             where = (grouping, record.pane_end, record.partition)
             version = (record.offset, record.revision)
             before, old = newest.get(where, ((-1, -1), {}))
-            if before >= version:
+            if before > version:
                 continue
-            newest[where] = (version, _rows(record))
+            newest[where] = (version, old | _rows(record))
             budgets = [r for r in rules if isinstance(r, DailyBudget) and r.grouping == grouping]
             for budget in budgets if record.pane_end <= done.get(grouping, 0) else ():
                 for group in {*old, *newest[where][1]}:

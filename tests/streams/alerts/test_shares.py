@@ -13,6 +13,7 @@ from tests.streams.alerts.closed_panes import NOON, Topic, minute, rows
 TOTAL = Kind("total", "1m")
 USER = Kind("user", "1m")
 SERVICE = Kind("service", "1m")
+MODEL = Kind("model", "1m")
 
 
 def taken(topic: Topic, *kinds: Kind, memory: int = HOUR, latencies: tuple[str, ...] = ()) -> Shares:
@@ -90,7 +91,36 @@ def test_a_later_share_of_the_same_partition_replaces_an_earlier_one() -> None:
         topic.share(minute(1), {(): {"requests": requests}}, offset=version[0], revision=version[1])
         shares.take(topic.records[-1])
         found.append(shares.window(TOTAL, minute(0), minute(1))["requests"].item())
-    assert found == [1, 2, 2, 2, 5]
+    assert found == [1, 2, 2, 4, 5]
+
+
+def test_a_correction_of_some_groups_leaves_the_others_as_they_are() -> None:
+    """Blocks of one pane are corrected one by one, and may be equally often: only theirs are told."""
+    topic = Topic()
+    groups = {user: {"requests": 1} for user in ("u1", "u2", "u3")}
+    topic.share(minute(1), groups, grouping="user", offset=9, since=4)
+    shares = taken(topic, USER)
+    for user in ("u1", "u2"):
+        topic.share(minute(1), {user: {"requests": 5}}, grouping="user", offset=12, since=2, revision=1)
+        change = shares.take(topic.records[-1])
+        assert change is not None
+        assert change.replaced is not None
+        assert change.replaced.select(["user_id", "requests"]).to_pylist() == [
+            {"user_id": user, "requests": 1}
+        ]
+    window = shares.window(USER, minute(0), minute(1))
+    assert dict(window.select("user_id", "requests").iter_rows()) == {"u1": 5, "u2": 5, "u3": 1}
+    assert shares.sources(USER, minute(0), minute(1)) == [Source(0, 2, 12)]
+    assert shares.remembers_from(USER, minute(1), HOUR) == 0, "what was not corrected must be read again"
+
+
+def test_groups_of_two_keys_are_told_apart_by_both() -> None:
+    topic = Topic()
+    groups = {("p1", "m1"): {"requests": 1}, ("p1", "m2"): {"requests": 2}, ("p2", "m1"): {"requests": 3}}
+    topic.share(minute(1), groups, grouping="model", offset=1)
+    topic.share(minute(1), {("p1", "m1"): {"requests": 9}}, grouping="model", offset=2, revision=1)
+    window = taken(topic, MODEL).window(MODEL, minute(0), minute(1))
+    assert sorted(window["requests"].to_list()) == [2, 3, 9]
 
 
 def test_what_was_merged_is_merged_anew_when_a_share_changes() -> None:

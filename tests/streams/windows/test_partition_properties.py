@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from streams.windows.block import Block, BlockKey
 from streams.windows.measures import ERROR, SPACE, TOTAL, USER
 from streams.windows.panes import HOUR, MINUTE, SECOND, Micros, Pane
-from streams.windows.partition import PartitionWindows, Plan, Step
+from streams.windows.partition import ClosedRows, PartitionWindows, Plan, Step
 from tests.streams.windows.expected import rows_of, windows
 from tests.streams.windows.requests import NOON, Request, frame, request
 
@@ -78,6 +78,31 @@ def figures(blocks: Iterable[Block], pane: str, imported: bool) -> dict[Any, Any
     return found
 
 
+class Audience:
+    """Whoever reads `chat.closed`: rows of a pane replace those of the same groups, unless they are older."""
+
+    def __init__(self) -> None:
+        self.rows: dict[Any, Any] = {}
+        self.versions: dict[Any, tuple[int, int]] = {}
+        self.watermark = 0
+        self.counted_by_then = -1
+
+    def hear_watermark(self, offset: int, watermark: Micros) -> None:
+        if watermark > self.watermark:
+            self.watermark, self.counted_by_then = watermark, offset
+
+    def hear(self, offset: int, closed: ClosedRows) -> None:
+        what = (closed.grouping.name, closed.pane, closed.pane_start)
+        version = (offset, closed.revision)
+        if what not in self.versions and closed.revision == 0:
+            was_said_to_be_told = closed.pane_end <= self.watermark and closed.since <= self.counted_by_then
+            assert not was_said_to_be_told
+        if version >= self.versions.get(what, version):
+            self.versions[what] = version
+            told = rows_of(closed.rows, closed.grouping.name, closed.pane_start)
+            self.rows |= {(closed.pane, group): row for group, row in told.items()}
+
+
 class Worker(RuleBasedStateMachine):
     """A worker on one partition; `log` is what Kafka holds, `blocks` what of its blocks is durable."""
 
@@ -85,9 +110,11 @@ class Worker(RuleBasedStateMachine):
         super().__init__()
         self.log: list[Request] = []
         self.blocks: dict[BlockKey, Block] = {}
+        self.audience = Audience()
         self.now = NOON
         self.committed = 0
         self.position = 0
+        self.crashed = False
         self.start()
 
     def start(self) -> None:
@@ -99,15 +126,27 @@ class Worker(RuleBasedStateMachine):
         self.position = sum(row["_offset"] < start for row in self.log)
         self.watermark = self.windows.watermark
         self.announced: set[Any] = set()
+        self.recount = max([block.offset for block in self.blocks.values()], default=-1)
+        self.recounted = self.committed > self.recount
 
-    def publish(self, step: Step, durable: int | None = None) -> None:
-        """Make the first blocks of a step durable, all by default; acknowledge if all are."""
+    def publish(self, step: Step) -> None:
+        """Announce it, make it durable."""
+        self.announce(step)
+        self.write(step.blocks)
+
+    def announce(self, step: Step) -> None:
         for closed in step.closed:
             what = (closed.grouping.name, closed.pane, closed.pane_start)
             assert what not in self.announced, "a pane is announced once in a worker's life"
             assert closed.pane_end <= self.windows.watermark, "and not before its time"
             self.announced.add(what)
-        for block in step.blocks[:durable]:
+        for told in [*step.closed, *step.corrected]:
+            self.audience.hear(self.windows.offset, told)
+        if self.windows.whole:
+            self.audience.hear_watermark(self.windows.offset, self.windows.watermark)
+
+    def write(self, blocks: Iterable[Block]) -> None:
+        for block in blocks:
             before = self.blocks.get(block.key)
             if before is not None:
                 assert block.offset >= before.offset
@@ -115,9 +154,9 @@ class Worker(RuleBasedStateMachine):
                 assert block.revision > before.revision or not (
                     before.closed and block.offset > before.offset
                 )
-            assert block.closed == (not block.key.imported and block.pane_end <= block.watermark)
+            due = not block.key.imported and block.pane_end <= block.watermark
+            assert block.closed == due if self.recounted else block.closed <= due
             self.blocks[block.key] = block
-        assert not step.expired, "nothing is that old"
 
     @initialize(first=arrivals())
     def begin(self, first: tuple[int, dict[str, Any]]) -> None:
@@ -140,6 +179,7 @@ class Worker(RuleBasedStateMachine):
         batch = self.log[self.position : self.position + size]
         through = batch[-1]["_offset"]
         self.position += len(batch)
+        self.recounted |= through >= self.recount
         if through < self.committed:
             self.windows.remember(frame(batch), through)
             return batch, None
@@ -147,6 +187,7 @@ class Worker(RuleBasedStateMachine):
         fresh = sum(row["_offset"] >= self.committed for row in batch)
         assert step.counted + step.repeats + step.too_late <= fresh
         assert step.too_late == 0
+        assert not step.expired, "nothing is that old"
         return batch, step
 
     @precondition(lambda self: self.position < len(self.log))
@@ -163,11 +204,25 @@ class Worker(RuleBasedStateMachine):
     def crash_while_writing(self, size: int, data: st.DataObject) -> None:
         _, step = self.read(size)
         if step is not None:
-            self.publish(step, data.draw(st.integers(0, len(step.blocks))))
-        self.start()
+            self.publish_some(step, data)
+        self.crash()
+
+    def publish_some(self, step: Step, data: st.DataObject) -> None:
+        """What closes is announced while open blocks are written, and before any that is closed: see
+        `Publication.parted`."""
+        anew = any(block.closed and block.key not in self.blocks for block in step.blocks)
+        first = [block for block in step.blocks if not (block.closed or anew)]
+        then = [block for block in step.blocks if block.closed or anew]
+        written = data.draw(st.integers(0, len(first)))
+        self.write(first[:written])
+        if data.draw(st.booleans()):
+            self.announce(step)
+            if written == len(first):
+                self.write(then[: data.draw(st.integers(0, len(then)))])
 
     @rule()
     def crash(self) -> None:
+        self.crashed = True
         self.start()
 
     @rule(pause=st.sampled_from([SECOND, 15 * SECOND, 2 * MINUTE]))
@@ -196,10 +251,21 @@ class Worker(RuleBasedStateMachine):
         """Whatever was: read to the end, everything is counted once."""
         while self.position < len(self.log):
             self.count(5)
-        self.now += SECOND
-        self.publish(self.windows.wait(self.now))
+        self.now += 20 * MINUTE
+        self.publish(self.windows.advance(self.now))
         for pane, imported in (("1m", False), ("1m", True), ("1s", False)):
             assert figures(self.blocks.values(), pane, imported) == expected(self.log, pane, imported)
+        for block in self.blocks.values():
+            if block.key.pane == "1m" and not block.key.imported:
+                assert block.closed
+                self.has_been_told(block)
+
+    def has_been_told(self, block: Block) -> None:
+        """A correction may be lost in a crash; what closes may not."""
+        for group, row in rows_of(block.rows, block.key.grouping, block.key.pane_start).items():
+            told = self.audience.rows.get((block.key.pane, group))
+            if block.revision == 0 or not self.crashed:
+                assert told == row
 
 
 TestAnyHistory = Worker.TestCase
