@@ -107,7 +107,7 @@ def _events(day: Day, count: int) -> list[pl.DataFrame]:
             for offset, value in enumerate(values)
         ]
         reader = RequestReader()
-        read.append(reader.priced(reader.read(records).finished))
+        read.append(reader.read(records).finished)
     return read
 
 

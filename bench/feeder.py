@@ -123,28 +123,29 @@ class Lane:
         self._gap_us = told.partitions / told.rate * 1e6
         self._began_us = began_us + partition * self._gap_us / told.partitions
         self._ids = (told.run << 52) | (partition << 44)
+        self._keep = told.log is not None
         self.sent = 0
         self.log: list[tuple[int, npt.NDArray[np.int64]]] = []
         """Per batch its first offset, and the times of its events."""
         self.longest_behind_us = 0
 
-    async def run(self, producer: AIOKafkaProducer, stopping: asyncio.Event, keep: bool) -> None:
-        while not stopping.is_set():
-            now_us = time.time_ns() // 1000
-            due = max(0, int((now_us - self._began_us) / self._gap_us))
-            # Never more than what fits a batch: the rest is due still.
-            upto = min(due, self.sent + 4_000)
-            if upto > self.sent:
-                times = (self._began_us + np.arange(self.sent, upto) * self._gap_us).astype(np.int64)
-                batch = self._pool.pack(self._ids + self.sent, times)
-                acknowledged = await producer.send_batch(batch, REQUESTS.name, partition=self._partition)
-                self.longest_behind_us = max(self.longest_behind_us, now_us - int(times[0]))
-                self.sent = upto
-                offset = (await acknowledged).offset
-                if keep:
-                    self.log.append((offset, times))
-            if upto == due:
-                await asyncio.sleep(TICK_S)
+    def due(self, now_us: int) -> int:
+        """How many events are to be sent by now, and are not."""
+        return max(0, int((now_us - self._began_us) / self._gap_us) - self.sent)
+
+    async def send(self, producer: AIOKafkaProducer, now_us: int) -> None:
+        """Send what is due, as far as it fits a batch; returns when it is acknowledged."""
+        count = min(self.due(now_us), 4_000)
+        if count == 0:
+            return
+        times = (self._began_us + np.arange(self.sent, self.sent + count) * self._gap_us).astype(np.int64)
+        batch = self._pool.pack(self._ids + self.sent, times)
+        acknowledged = await producer.send_batch(batch, REQUESTS.name, partition=self._partition)
+        self.longest_behind_us = max(self.longest_behind_us, now_us - int(times[0]))
+        self.sent += count
+        offset = (await acknowledged).offset
+        if self._keep:
+            self.log.append((offset, times))
 
 
 async def feed(told: Told) -> list[Lane]:
@@ -162,9 +163,12 @@ async def feed(told: Told) -> list[Lane]:
         print("feeding", flush=True)
         if told.seconds is not None:
             loop.call_later(told.seconds, stopping.set)
-        async with asyncio.TaskGroup() as tasks:
-            for lane in lanes:
-                tasks.create_task(lane.run(producer, stopping, told.log is not None))
+        while not stopping.is_set():
+            now_us = time.time_ns() // 1000
+            # At once, so that they go out in one request, as a producer's batches do.
+            await asyncio.gather(*(lane.send(producer, now_us) for lane in lanes))
+            if not any(lane.due(now_us) for lane in lanes):
+                await asyncio.sleep(TICK_S)
         return lanes
     finally:
         await producer.stop()

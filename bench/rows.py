@@ -21,7 +21,7 @@ SELECT partition, toUnixTimestamp(pane_start), max(offset), max(closed) FROM win
 WHERE pane = '1m' AND grouping = 'total' AND partition >= 0 AND pane_start > now() - INTERVAL 5 MINUTE
 GROUP BY partition, pane_start
 """
-_EVERY_S = 0.1
+_EVERY_S = 0.25
 _ROWS = {"read_at": pl.Int64, "partition": pl.Int32, "pane_start": pl.Int64, "offset": pl.Int64}
 
 

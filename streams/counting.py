@@ -83,7 +83,7 @@ class Counting:
         record = SimpleNamespace(value=Codec(schema("RequestEvent")).encode(event), offset=0, timestamp=0)
         requests = self._reader.read([record, record])
         windows = PartitionWindows(0, self._plan, lambda key: None)
-        for block in windows.count(self._reader.priced(requests.finished), 0, 0).blocks:
+        for block in windows.count(requests.finished, 0, 0).blocks:
             write_block(block)
         for closed in windows.advance(2 * DAY).closed:
             list(shares(closed, self._name, 0, 1, 0, 0))
@@ -155,7 +155,7 @@ class Counting:
             partition.windows.remember(requests.finished, message.offset)
             return None
         now = clock()
-        step = partition.windows.count(self._reader.priced(requests.finished), message.offset, now)
+        step = partition.windows.count(requests.finished, message.offset, now)
         partition.moved_at = now
         metrics.EVENTS.labels(self._name).inc(len(records))
         metrics.COUNTED.labels(self._name).inc(step.counted)

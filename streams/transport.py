@@ -7,7 +7,7 @@ one stream taking a topic's events in order (agents of concurrency 1), and on in
 faust-streaming and aiokafka, hence on their pinned versions.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +24,7 @@ from faust.types.tuples import ConsumerMessage
 from yarl import URL
 
 from schemas.fetched import leave_bare
+from streams import together
 
 _REBALANCING_PAUSE = 0.05
 """Seconds between two looks whether a rebalance is over."""
@@ -132,8 +133,11 @@ class BatchConsumer(RecordConsumer):
         if not self.flow_active:
             await self._seek_again()
             return
+        sources = [tp for tp in records_of if tp.topic in self._sources]
+        parts = dict(zip(sources, together.parts([records_of[tp] for tp in sources]), strict=True))
         early = False
-        for tp, records in records_of.items():
+        for tp, fetched in records_of.items():
+            records = parts.get(tp, fetched)
             if active is not None and tp not in active and tp not in self._buffered_partitions:
                 continue
             if tp.topic in self._sources and self.app.rebalancing:
@@ -168,7 +172,7 @@ class BatchConsumer(RecordConsumer):
             self._read_offset[tp] = None
         await self.seek_wait({tp: self._begun[tp] for tp in sources})
 
-    def _messages(self, tp: TP, records: list[Any]) -> list[Message]:
+    def _messages(self, tp: TP, records: Sequence[Any]) -> list[Message]:
         if tp.topic not in self._batching:
             return [self._to_message(tp, record) for record in records]
         if not records:

@@ -6,7 +6,7 @@ they are at the end of a day. At each rate, over a minute and more:
 - latency, from the time at which a service makes an event: to the block of its second on `chat.windows`
   that counts it; to the block of its minute there, and on `chat.usage`; to its row in ClickHouse; and
   from the end of a minute to its closed rows in ClickHouse. One clock, the machine's; a reader sees a
-  block when it has fetched it, a row when a query finds it (asked every 100 ms).
+  block when it has fetched it, a row when a query finds it (asked four times a second).
 - changelog: bytes of keys and values of the blocks, by table, pane and grouping, per event.
 - CPU of each part, per event.
 

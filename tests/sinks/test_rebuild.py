@@ -112,7 +112,7 @@ class Log:
         if partition not in self.windows:
             self.windows[partition] = PartitionWindows(partition, plan, lambda key: None)
         finished = self.reader.read(records).finished
-        step = self.windows[partition].count(self.reader.priced(finished), records[-1].offset, NOON)
+        step = self.windows[partition].count(finished, records[-1].offset, NOON)
         writer = WindowWriter(
             WINDOWS,
             lambda: NOON,
