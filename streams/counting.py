@@ -13,8 +13,8 @@ One step, for one fetch of one partition:
 While a step of one partition waits for Kafka (3 to 6), the next one's is counted; those of one partition
 follow one another.
 
-Blocks of seconds, for live figures, are counted and written at every step; the others once a second. A
-fetch is acknowledged with the write that leaves nothing waiting or unwritten.
+Blocks of seconds, for live figures, are counted and written at every step; the others once a second, when
+those are out. A fetch is acknowledged with the write that leaves nothing waiting or unwritten.
 
 After a crash some fetches come again: step 2 skips what was counted, and steps 3 and 4 repeat
 messages that replace themselves. Before them come fetches that are acknowledged: their ids are
@@ -135,6 +135,8 @@ class Counting:
         """Has the partition's turn, and ends it."""
         try:
             await self._publish(partition, step, partition.moved_at)
+            if self._ours(partition) and partition.windows.due(now := clock()):
+                await self._publish(partition, partition.windows.wait(now), now)
             metrics.STEP_SECONDS.labels(self._name).observe(time.perf_counter() - started)
         except Exception:
             give_up(self._app)

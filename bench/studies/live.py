@@ -43,6 +43,8 @@ from streams.windows.measures import SPACE
 RATES = (100, 1_000, 20_000)
 WARM_UP_S = 10.0
 MEASURED_S = 60.0
+GOING_ON_S = 5.0
+"""Traffic goes on for so long, so that what was made last is seen as everything before it."""
 AFTER_MINUTE_S = 15.0
 """So long after its end a minute has closed and is in ClickHouse, when all is well."""
 SETTLED_WITHIN_S = 60.0
@@ -127,7 +129,7 @@ def _phase(running: Stack, number: int, rate: int, users: int, spaces: int) -> P
         time.sleep(MEASURED_S)
         ended_us, used_then = time.time_ns() // 1000, running.cpu_seconds()
         ended_minute = (began_us // MINUTE_US + 1) * MINUTE_US
-        time.sleep(max(0.0, ended_minute / 1e6 + AFTER_MINUTE_S - time.time()))
+        time.sleep(max(GOING_ON_S, ended_minute / 1e6 + AFTER_MINUTE_S - time.time()))
         running.check()
         feeder.send_signal(signal.SIGTERM)
         told = json.loads(feeder.communicate(timeout=30)[0].splitlines()[-1])

@@ -133,9 +133,10 @@ class PartitionWindows:
         self.partition = partition
         self.watermark: Micros = _BEGINNING
         self.offset = -1
-        """Every event up to and including this offset is counted."""
+        """Every event up to and including this offset is counted, in some block at least."""
         self.repeats = Repeats(plan.remember)
         self._begin = 0
+        """Every event before this offset is counted by this worker, or was acknowledged."""
         self._counted_before = -1
         """What is written tells of events up to this offset."""
         self._floors: list[tuple[int, int]] = []
@@ -213,17 +214,21 @@ class PartitionWindows:
         self._begin = max(self._begin, through + 1)
         return self._settle(step, touched, watermark, now)
 
+    def due(self, now: Micros) -> bool:
+        """Whether `wait` has something to write. What is for live figures goes out first, the rest then."""
+        return self._writes_all(now) and bool(len(self._waiting) or self._unwritten)
+
     def advance(self, now: Micros) -> Step:
         """Let the clock move the watermark on: the partition is idle, and everything in it is counted."""
         return self._idle(max(self.watermark, now - self._plan.lateness), now)
 
     def wait(self, now: Micros) -> Step:
-        """Nothing has come; write what is due."""
+        """Write what is due; nothing has come meanwhile."""
         return self._idle(self.watermark, now)
 
     def _idle(self, watermark: Micros, now: Micros) -> Step:
         touched: dict[BlockKey, BlockState] = {}
-        self._count_waiting(self.offset, touched)
+        self._count_waiting(self._begin - 1, touched)
         return self._settle(Step(), touched, watermark, now)
 
     def _first_time(self, live: pl.DataFrame, through: int) -> tuple[pl.DataFrame, int]:
@@ -261,11 +266,7 @@ class PartitionWindows:
             step.too_late += 0 if minutes is None else frame.height - len(minutes)
             self._waiting.add(events, watermark)
             watermark = max(watermark, int(events.times.max()) - self._plan.lateness)
-        if (
-            now - self._written_at >= self._plan.write_every
-            or len(self._waiting) >= _LARGE
-            or self._waiting.closes <= watermark
-        ):
+        if not self._plan.live or len(self._waiting) >= _LARGE or self._waiting.closes <= watermark:
             self._count_waiting(through, touched)
         if frame.height:
             self._add(events, in_time, self._plan.live, through, touched)
@@ -381,7 +382,7 @@ class PartitionWindows:
 
     def _due(self, now: Micros, expired: list[BlockKey]) -> list[BlockState]:
         """Those of the unwritten blocks that are to be written now."""
-        everything = now - self._written_at >= self._plan.write_every
+        everything = self._writes_all(now) and not len(self._waiting)
         if everything:
             self._written_at = now
         last_chance = set(expired)
@@ -393,6 +394,9 @@ class PartitionWindows:
         for state in due:
             del self._unwritten[state.key]
         return due
+
+    def _writes_all(self, now: Micros) -> bool:
+        return now - self._written_at >= self._plan.write_every
 
     def _stale(self, state: BlockState, now: Micros) -> bool:
         """A live figure that closes long after its time: nobody waits for it."""

@@ -144,12 +144,15 @@ def test_an_idle_partition_closes_its_panes_by_the_clock() -> None:
 
 def test_minutes_are_written_at_intervals_seconds_at_every_step_and_both_before_acknowledging() -> None:
     store = Store(Plan(((SPACE, MINUTES), (SPACE, SECONDS)), lateness=10 * SECOND, write_every=SECOND))
-    first = store.count([request(0, NOON)], now=NOON)
-    assert ([block.key.pane for block in first.blocks], first.complete) == (["1m", "1s"], True)
-    second = store.count([request(1, NOON)], now=NOON + SECOND - 1)
-    assert ([block.key.pane for block in second.blocks], second.complete) == (["1s"], False)
-    third = store.keep(store.windows.wait(NOON + SECOND))
-    assert ([block.key.pane for block in third.blocks], third.complete) == (["1m"], True)
+
+    def written(step: Step) -> tuple[list[str], bool, bool]:
+        return [block.key.pane for block in step.blocks], step.complete, store.windows.due(NOON + SECOND - 1)
+
+    assert written(store.count([request(0, NOON)], now=NOON)) == (["1s"], False, True)
+    assert written(store.keep(store.windows.wait(NOON))) == (["1m"], True, False)
+    assert written(store.count([request(1, NOON)], now=NOON + SECOND - 1)) == (["1s"], False, False)
+    assert store.windows.due(NOON + SECOND)
+    assert written(store.keep(store.windows.wait(NOON + SECOND))) == (["1m"], True, False)
     assert {block.rows["requests"][0].as_py() for block in store.blocks.values()} == {2}
 
 
@@ -164,6 +167,7 @@ def test_a_pane_that_closes_is_written_at_once() -> None:
 def test_what_waits_is_counted_before_its_pane_closes_and_a_late_request_at_once() -> None:
     store = Store(Plan(((SPACE, MINUTES), (SPACE, SECONDS)), lateness=0, write_every=HOUR))
     store.count([request(0, NOON)])
+    store.keep(store.windows.wait(NOON))
     assert [block.key.pane for block in store.count([request(1, NOON + SECOND)]).blocks] == ["1s", "1s"]
     (closed,) = (row for row in store.count([request(2, NOON + MINUTE)]).closed if row.pane == "1m")
     assert closed.rows["requests"].to_pylist() == [2]
@@ -244,6 +248,7 @@ def test_imported_requests_have_blocks_of_their_own_move_no_watermark_and_are_ne
     watermark = store.windows.watermark
     step = store.count([request(1, NOON - 700 * DAY, imported=True), request(2, NOON + DAY, imported=True)])
     assert (step.too_late, step.closed, store.windows.watermark) == (0, [], watermark)
+    store.keep(store.windows.wait(NOON))
     assert {key.pane_start for key in store.blocks if key.imported} == {NOON - 700 * DAY, NOON + DAY}
     assert {key.pane for key in store.blocks if key.imported} == {"1m"}, "seconds are for live figures"
 
@@ -310,3 +315,16 @@ def test_what_was_durable_and_acknowledged_closes_without_being_read_again() -> 
     store.windows.resume(committed=1)
     (closed,) = store.keep(store.windows.advance(NOON + MINUTE)).closed
     assert closed.rows["requests"].to_pylist() == [1]
+
+
+def test_what_waits_after_a_crash_is_counted_to_where_it_was_read_again_and_no_further() -> None:
+    """The block of seconds was durable through both requests, the minute's not at all."""
+    store = Store(Plan(((SPACE, MINUTES), (SPACE, SECONDS)), lateness=0, write_every=SECOND))
+    store.count([request(0, NOON), request(1, NOON)])
+    store.restart()
+    store.windows.resume(committed=0)
+    store.count([request(0, NOON)])
+    store.keep(store.windows.wait(NOON))
+    store.count([request(1, NOON)])
+    store.keep(store.windows.wait(NOON + SECOND))
+    assert {block.rows["requests"][0].as_py() for block in store.blocks.values()} == {2}

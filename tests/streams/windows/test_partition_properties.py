@@ -196,6 +196,9 @@ class Worker(RuleBasedStateMachine):
         batch, step = self.read(size)
         if step is not None:
             self.publish(step)
+            if self.windows.due(self.now):
+                step = self.windows.wait(self.now)
+                self.publish(step)
             if step.complete:
                 self.committed = max(self.committed, batch[-1]["_offset"] + 1)
 
@@ -203,6 +206,9 @@ class Worker(RuleBasedStateMachine):
     @rule(size=st.integers(1, 12), data=st.data())
     def crash_while_writing(self, size: int, data: st.DataObject) -> None:
         _, step = self.read(size)
+        if step is not None and self.windows.due(self.now) and data.draw(st.booleans()):
+            self.publish(step)
+            step = self.windows.wait(self.now)
         if step is not None:
             self.publish_some(step, data)
         self.crash()
@@ -270,5 +276,8 @@ class Worker(RuleBasedStateMachine):
 
 TestAnyHistory = Worker.TestCase
 TestAnyHistory.settings = settings(
-    max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40,
+    stateful_step_count=20,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
