@@ -134,10 +134,9 @@ class BatchConsumer(RecordConsumer):
             await self._seek_again()
             return
         sources = [tp for tp in records_of if tp.topic in self._sources]
-        parts = dict(zip(sources, together.parts([records_of[tp] for tp in sources]), strict=True))
+        parts = together.parts([records_of[tp] for tp in sources])
         early = False
-        for tp, fetched in records_of.items():
-            records = parts.get(tp, fetched)
+        for tp, records in {**records_of, **dict(zip(sources, parts, strict=True))}.items():
             if active is not None and tp not in active and tp not in self._buffered_partitions:
                 continue
             if tp.topic in self._sources and self.app.rebalancing:

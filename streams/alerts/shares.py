@@ -246,7 +246,7 @@ class Shares:
             # It may have some of the groups only: those that were corrected, or had not closed in a crash.
             others, replaced = _parted(held.rows, rows, GROUPINGS[kind.grouping])
             together = together._replace(
-                at=min(held.at, share.at),
+                at=held.at,
                 since=min(held.since, share.since),
                 rows=pa.concat_tables([others, rows]),
             )

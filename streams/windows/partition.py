@@ -352,7 +352,8 @@ class PartitionWindows:
                 state.revision += 1
                 self._note_correction(state)
         self._unwritten |= touched
-        closing = [state for state in self._open.values() if self.whole and state.pane_end <= self.watermark]
+        reached = self.watermark if self.whole else _BEGINNING
+        closing = [state for state in self._open.values() if state.pane_end <= reached]
         for state in closing:
             state.closed = True
             self._unwritten[state.key] = state
@@ -361,7 +362,7 @@ class PartitionWindows:
         step.closed = _closed_rows(state for state in closing if not self._stale(state, now))
         step.corrected = _closed_rows(self._corrections(now))
         step.expired = self._expire(now)
-        step.blocks = [state.block(self.watermark) for state in self._due(now, step.expired)]
+        step.blocks = [state.block(self.watermark) for state in self._take_due(now, step.expired)]
         step.complete = not (self._unwritten or len(self._waiting))
         while len(self._kept) > _KEPT_UNPACKED:
             self._kept.popitem(last=False)
@@ -380,7 +381,7 @@ class PartitionWindows:
         corrected, self._corrected = self._corrected, {}
         return corrected.values()
 
-    def _due(self, now: Micros, expired: list[BlockKey]) -> list[BlockState]:
+    def _take_due(self, now: Micros, expired: list[BlockKey]) -> list[BlockState]:
         """Those of the unwritten blocks that are to be written now."""
         everything = self._writes_all(now) and not len(self._waiting)
         if everything:

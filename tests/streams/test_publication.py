@@ -2,7 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import faust
 
@@ -15,21 +15,25 @@ from tests.streams.windows.requests import NOON, frame, request
 from tests.streams.windows.test_partition import EVERY_MINUTE
 
 
+def publication(app: Any = None, closed: Any = None) -> Publication:
+    """Of a table of its own, in an application that is not started."""
+    unstarted = faust.App("publication-tests", broker="kafka://nowhere", store="memory://")
+    table = WindowTable(unstarted, name="blocks", partitions=1, key_type=bytes, value_type=bytes)
+    return Publication(app, table, closed, "nowhere:9092")
+
+
 async def test_a_partition_that_went_while_its_end_was_asked_for_is_left_alone() -> None:
-    app = faust.App("publication-tests", broker="kafka://nowhere", store="memory://")
-    table = WindowTable(app, name="blocks", partitions=1, key_type=bytes, value_type=bytes)
     asked: list[Any] = []
 
     async def highwaters(tp: Any) -> dict[Any, int]:
         asked.append(tp)
         return {tp: 5}
 
-    away = cast("Any", SimpleNamespace(consumer=SimpleNamespace(highwaters=highwaters)))
-    publication = Publication(away, table, cast("Any", None), "nowhere:9092")
+    of_it = publication(app=SimpleNamespace(consumer=SimpleNamespace(highwaters=highwaters)))
     windows = PartitionWindows(0, EVERY_MINUTE, lambda key: None)
 
-    await publication.look_behind(windows, NOON, ours=lambda: False)
-    await publication.look_behind(windows, NOON + MINUTE, ours=lambda: False)
+    await of_it.look_behind(windows, NOON, ours=lambda: False)
+    await of_it.look_behind(windows, NOON + MINUTE, ours=lambda: False)
 
     assert [tp.partition for tp in asked] == [0, 0]
 
@@ -44,19 +48,16 @@ async def test_no_watermark_is_told_before_all_is_counted_again_that_was() -> No
         durable.set_result(SimpleNamespace(offset=0))
         return durable
 
-    app = faust.App("publication-tests", broker="kafka://nowhere", store="memory://")
-    table = WindowTable(app, name="blocks", partitions=1, key_type=bytes, value_type=bytes)
-    closed = cast("Any", SimpleNamespace(send=send))
-    publication = Publication(app, table, closed, "nowhere:9092")
-    publication.recovered(frozenset(), source_partitions=1)
+    of_it = publication(closed=SimpleNamespace(send=send))
+    of_it.recovered(frozenset(), source_partitions=1)
     before = PartitionWindows(0, EVERY_MINUTE, lambda key: None)
     blocks = {block.key: block for block in before.count(frame([request(0), request(1)]), 1, NOON).blocks}
     windows = PartitionWindows(0, EVERY_MINUTE, blocks.get)
     windows.restore(blocks.values(), NOON)
     windows.resume(committed=1)
 
-    await publication.announce(windows, windows.wait(NOON), NOON, beat=True)
+    await of_it.announce(windows, windows.wait(NOON), NOON, beat=True)
     assert sent == []
     again = windows.count(frame([request(1)]), 1, NOON + MINUTE)
-    await publication.announce(windows, again, NOON + MINUTE, beat=True)
+    await of_it.announce(windows, again, NOON + MINUTE, beat=True)
     assert [share.watermark for share in sent] == [windows.watermark]
