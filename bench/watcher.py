@@ -1,7 +1,8 @@
 """`python -m bench.watcher`: notes when which block came to `chat.windows` and `chat.usage`.
 
-A process of its own, so that nothing delays it. At SIGTERM it leaves one row a block: when it was read
-(microseconds), table, partition, pane, its start, grouping, the offset it is counted to, and bytes.
+A process of its own, so that nothing delays it; blocks are decoded at the end, so that it delays nothing
+either. At SIGTERM it leaves one row a block: when it was read (microseconds), table, partition, pane, its
+start, grouping, the offset it is counted to, and bytes.
 """
 
 import argparse
@@ -36,7 +37,7 @@ async def watch(bootstrap: str, partitions: int) -> pl.DataFrame:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    rows: list[tuple[object, ...]] = []
+    seen: list[tuple[int, str, bytes, bytes | None]] = []
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=_LARGEST
     )
@@ -52,10 +53,10 @@ async def watch(bootstrap: str, partitions: int) -> pl.DataFrame:
             fetched = await consumer.getmany(timeout_ms=200)
             read_at = time.time_ns() // 1000
             for part, records in fetched.items():
-                rows.extend(_row(read_at, part.topic, record.key, record.value) for record in records)
+                seen.extend((read_at, part.topic, record.key, record.value) for record in records)
     finally:
         await consumer.stop()
-    return pl.DataFrame(rows, schema=COLUMNS, orient="row")
+    return pl.DataFrame([_row(*block) for block in seen], schema=COLUMNS, orient="row")
 
 
 def _row(read_at: int, table: str, key: bytes, value: bytes | None) -> tuple[object, ...]:

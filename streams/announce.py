@@ -29,8 +29,10 @@ def shares(
     columns = [closed.rows[name].to_pylist() for name in closed.grouping.keys]
     groups: Iterable[tuple[str, ...]] = zip(*columns, strict=True) if columns else [()] * closed.rows.num_rows
     targets = np.array([target(grouping, group, partitions) for group in groups], dtype=np.int64)
+    rows = closed.rows.combine_chunks()
     for to in np.unique(targets).tolist():
-        share = closed.rows.filter(pa.array(targets == to)).combine_chunks()
+        mine = targets == to
+        share = rows if mine.all() else rows.filter(pa.array(mine))
         value = _CODEC.encode(
             {
                 "table": table,

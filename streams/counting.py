@@ -4,19 +4,19 @@ One step, for one fetch of one partition:
 
 1. read the records; what can't be read is counted (the events sink dead-letters it);
 2. count them into the partition's windows, skipping repeats, and what the state already holds;
-3. announce the panes that this closes, on `chat.closed`; meanwhile write the blocks that stay open to the
-   table, whose changelog publishes them; and wait until both are durable;
-4. write the blocks that are closed, and wait likewise;
-5. if others have written to the changelog, whose partition this was, write what they replaced again;
-6. only then acknowledge the fetch, and those before it.
+3. write the blocks that stay open to the table, whose changelog publishes them: live figures go first;
+4. announce the panes that this closes, on `chat.closed`;
+5. write the blocks that are closed;
+6. if others have written to the changelog, whose partition this was, write what they replaced again;
+7. only then acknowledge the fetch, and those before it.
 
-While a step of one partition waits for Kafka (3 to 6), the next one's is counted; those of one partition
-follow one another.
+Each of them is durable before the next begins. While a step of one partition waits for Kafka (3 to 7), the
+next one's is counted; those of one partition follow one another.
 
 Blocks of seconds, for live figures, are counted and written at every step; the others once a second, when
 those are out. A fetch is acknowledged with the write that leaves nothing waiting or unwritten.
 
-After a crash some fetches come again: step 2 skips what was counted, and steps 3 and 4 repeat
+After a crash some fetches come again: step 2 skips what was counted, and steps 3 to 5 repeat
 messages that replace themselves. Before them come fetches that are acknowledged: their ids are
 remembered, so that their repeats are known, and nothing else is done with them.
 """
@@ -192,9 +192,8 @@ class Counting:
     async def _publish(self, partition: _Partition, step: Step, now: Micros, *, beat: bool = True) -> None:
         publication, windows, ours = self._publication, partition.windows, partial(self._ours, partition)
         first, then = publication.parted(step)
-        await asyncio.gather(
-            publication.announce(windows, step, now, beat=beat), publication.write(windows, first, ours)
-        )
+        await publication.write(windows, first, ours)
+        await publication.announce(windows, step, now, beat=beat)
         if not ours():
             return  # it has moved meanwhile: what is written now would replace what others count
         await publication.write(windows, then, ours, step.expired)

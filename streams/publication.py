@@ -62,7 +62,7 @@ class Publication:
         return None if value is None else read_block(value)
 
     def parted(self, step: Step) -> tuple[list[Block], list[Block]]:
-        """The step's blocks: those that may be written while it is announced what closes, and those after.
+        """The step's blocks: those that may be written before it is announced what closes, and those after.
 
         A pane that closes must be announced before anything is durable that keeps a restart from closing it
         again: its block, closed; and, if none of it was ever written, any block that has the watermark.

@@ -32,6 +32,8 @@ _CORRECT_EVERY: Final[Micros] = 10 * SECOND
 """How often, by the clock, corrections of closed minutes are announced at most."""
 _CORRECTED_FOR: Final[Micros] = 100 * MINUTE
 """How long after its end a minute's corrections are announced: whoever judges it remembers it so long."""
+_GOLDEN: Final = 0.618
+"""Multiples of it, modulo 1, lie far from one another, however few or many there are."""
 _BEGINNING: Final[Micros] = 0
 """The watermark before any event: none is taken that occurred before 1970."""
 
@@ -397,7 +399,12 @@ class PartitionWindows:
         return due
 
     def _writes_all(self, now: Micros) -> bool:
-        return now - self._written_at >= self._plan.write_every
+        """Once in each span of `write_every`; where it begins, differs from partition to partition."""
+        every = self._plan.write_every
+        if not every:
+            return True
+        phase = int(self.partition * _GOLDEN % 1 * every)
+        return (now + phase) // every != (self._written_at + phase) // every
 
     def _stale(self, state: BlockState, now: Micros) -> bool:
         """A live figure that closes long after its time: nobody waits for it."""

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -154,6 +155,24 @@ def test_minutes_are_written_at_intervals_seconds_at_every_step_and_both_before_
     assert store.windows.due(NOON + SECOND)
     assert written(store.keep(store.windows.wait(NOON + SECOND))) == (["1m"], True, False)
     assert {block.rows["requests"][0].as_py() for block in store.blocks.values()} == {2}
+
+
+def test_each_partition_writes_its_minutes_once_a_second_at_a_time_of_its_own() -> None:
+    plan = Plan(((SPACE, MINUTES), (SPACE, SECONDS)), lateness=10 * SECOND, write_every=SECOND)
+    wrote: dict[int, list[int]] = {}
+    for partition in range(4):
+        windows = PartitionWindows(partition, plan, lambda key: None)
+        for offset, now in enumerate(range(NOON, NOON + 3 * SECOND, SECOND // 20)):
+            windows.count(frame([request(offset, NOON)]), offset, now)
+            if windows.due(now):
+                windows.wait(now)
+                wrote.setdefault(partition, []).append(now - NOON)
+    settled = {partition: times[1:] for partition, times in wrote.items()}
+    assert all(
+        later - earlier == SECOND for _, *times in settled.values() for earlier, later in pairwise(times)
+    )
+    within = sorted(times[0] % SECOND for times in settled.values())
+    assert min(later - earlier for earlier, later in pairwise(within)) >= SECOND // 10
 
 
 def test_a_pane_that_closes_is_written_at_once() -> None:
