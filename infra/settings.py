@@ -77,7 +77,7 @@ class WorkerSettings(BaseSettings):
 
     model_config = _config("WORKER_")
 
-    live_linger: timedelta = timedelta(milliseconds=100)
+    live_linger: timedelta = timedelta(milliseconds=80)
     usage_linger: timedelta = timedelta(seconds=1)
     write_interval: timedelta = timedelta(seconds=1)
     """How often an open pane of a minute or a day is written at most; those of a second always are."""
