@@ -75,6 +75,7 @@ class Events:
     _columns: dict[str, Column | None] = field(default_factory=dict)
     _latencies: dict[tuple[str, ...], Latencies] = field(default_factory=dict)
     _starts: dict[Pane, tuple[Ints, bool]] = field(default_factory=dict)
+    _buckets: dict[str, Ints] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.frame.height
@@ -101,6 +102,17 @@ class Events:
             starts = pane.starts(self.times)
             self._starts[pane] = starts, bool(starts.min() == starts.max())
         return self._starts[pane]
+
+    def buckets(self, grouping: Grouping, keys: list[tuple[str, ...]]) -> Ints:
+        """The bucket of each of the keys, which are all of this batch or those of some events."""
+        if grouping.buckets == 1:
+            return np.zeros(len(keys), dtype=np.int64)
+        if len(grouping.keys) > 1:
+            return _buckets(keys, grouping.buckets)
+        # A column's keys are the same for every pane, and the same whatever is selected.
+        if grouping.name not in self._buckets:
+            self._buckets[grouping.name] = _buckets(keys, grouping.buckets)
+        return self._buckets[grouping.name]
 
     def column(self, name: str) -> Column | None:
         """A column that is summed; None when it is 0 throughout."""
@@ -157,7 +169,7 @@ def aggregate(
         panes, pane_of = starts[:1], np.zeros((), dtype=np.int64)
     else:
         panes, pane_of = np.unique(starts if selected is None else starts[selected], return_inverse=True)
-    bucket_of_key = np.array([_bucket(key, grouping.buckets) for key in keys], dtype=np.int64)
+    bucket_of_key = events.buckets(grouping, keys)
     # Ascending by pane, then bucket, then key: each block's groups lie side by side.
     combined = (pane_of * grouping.buckets + bucket_of_key[codes]) * len(keys) + codes
     present, group_of = compress(combined, len(panes) * grouping.buckets * len(keys))
@@ -188,8 +200,8 @@ def aggregate(
         )
 
 
-def _bucket(key: tuple[str, ...], buckets: int) -> int:
-    return zlib.crc32("\0".join(key).encode()) % buckets if buckets > 1 else 0
+def _buckets(keys: list[tuple[str, ...]], buckets: int) -> Ints:
+    return np.array([zlib.crc32("\0".join(key).encode()) for key in keys], dtype=np.int64) % buckets
 
 
 def _key_codes(
