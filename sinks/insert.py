@@ -55,7 +55,8 @@ class Claim(Protocol):
         ...
 
     def is_fresh(self) -> bool:
-        """Whether that was confirmed a moment ago. Called from any thread, just before the request."""
+        """Whether they still are, and that was confirmed a moment ago. Called from any thread, just before
+        the request: it may have waited for its turn."""
         ...
 
     async def confirm(self) -> None:

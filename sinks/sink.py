@@ -40,7 +40,7 @@ class _Claim:
         return not self.giving_up.is_set() and (self.tenure is None or self.tenure in self.consumer.held)
 
     def is_fresh(self) -> bool:
-        return self.tenure is None or self.consumer.is_fresh()
+        return self.wanted() and (self.tenure is None or self.consumer.is_fresh())
 
     async def confirm(self) -> None:
         if self.tenure is not None:
