@@ -104,7 +104,7 @@ class Events:
         return self._starts[pane]
 
     def buckets(self, grouping: Grouping, keys: list[tuple[str, ...]]) -> Ints:
-        """The bucket of each of the keys, which are all of this batch or those of some events."""
+        """The bucket of each of the grouping's keys, in the order of `keys`."""
         if grouping.buckets == 1:
             return np.zeros(len(keys), dtype=np.int64)
         if len(grouping.keys) > 1:
