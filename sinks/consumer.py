@@ -10,6 +10,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
+from infra.consumer import leave
 from schemas.fetched import leave_bare
 from schemas.topics import Topic
 from sinks.errors import TopicRecreatedError
@@ -30,7 +31,6 @@ _FRESH_S: Final = 10.0
 """How long a partition is taken as still ours after Kafka has last said so: less than a session."""
 _ASK_AGAIN_S: Final = 5.0
 _CONFIRMED_WITHIN_S: Final = 5.0
-_LEAVE_WITHIN_S: Final = 2.0
 _SETTINGS: Final[Mapping[str, Any]] = {
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
@@ -99,15 +99,7 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     async def stop(self) -> None:
         """Leaves the group, if Kafka answers; else it will notice by itself. Never raises."""
-        leaving = asyncio.ensure_future(self._consumer.stop())
-        await asyncio.wait([leaving], timeout=_LEAVE_WITHIN_S)
-        if leaving.done() and not leaving.cancelled() and leaving.exception() is None:
-            return
-        # A fetch that was just waiting to be repeated ends aiokafka's leaving by a cancellation of its own.
-        leaving.cancel()
-        await asyncio.gather(leaving, return_exceptions=True)
-        await self._consumer._client.close()
-        _LOG.warning("%s: left without a word to Kafka, which does not answer", self._topic.name)
+        await leave(self._consumer, self._topic.name)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Gives what is being written the chance to end, before another sink asks how far we came."""

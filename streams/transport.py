@@ -7,6 +7,7 @@ one stream taking a topic's events in order (agents of concurrency 1), and on in
 faust-streaming and aiokafka, hence on their pinned versions.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from faust.types import TP, AppT, Message
 from faust.types.tuples import ConsumerMessage
 from yarl import URL
 
+from infra.consumer import end, leave
 from schemas.fetched import leave_bare
 from streams import together
 
@@ -61,6 +63,23 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = batching.linger // timedelta(milliseconds=1)
         consumer._fetch_min_bytes = batching.min_bytes
         return consumer
+
+    def close(self) -> None:
+        """Nothing: the thread ends its consumer itself, when it stops.
+
+        Faust calls this when a rebalance comes after the stop has begun, and takes the consumer apart from
+        another thread: then the group is not left, and what waits for metadata waits for ever.
+        """
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group and end, whatever is under way."""
+        await super(AIOKafkaConsumerThread, self).on_thread_stop()
+        if self._consumer is not None:
+            await leave(self._consumer, self.app.conf.id)
+
+    async def _gather_remaining_tasks(self) -> None:
+        """End what still runs in this thread."""
+        await end(asyncio.all_tasks() - {asyncio.current_task()})
 
     def topic_partitions(self, topic: str) -> int | None:
         """How many partitions a topic has; None while that isn't known.

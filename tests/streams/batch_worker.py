@@ -1,22 +1,24 @@
 """A Faust worker that says what it is handed: test_transport runs it as a process.
 
-    python batch_worker.py BOOTSTRAP TOPIC PARTITIONS FILE [--hold | --slow | --seeking]
+    python batch_worker.py BOOTSTRAP TOPIC PARTITIONS FILE [--hold | --slow | --seeking | --leaving]
 
 For each event it adds a line of JSON to the file: partition, offset, the records' offsets, the first
 value, and how many partitions the topic has. It acknowledges each, unless it is told to hold; slowly,
-if told so. `--seeking` makes it linger before it goes on from the committed offsets. Its table recovers
-from TOPIC-state.
+if told so. `--seeking` makes it linger before it goes on from the committed offsets; `--leaving`, stop
+while it joins the group. Its table recovers from TOPIC-state.
 """
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import faust
-from faust.types import StreamT
+from faust.types import TP, StreamT
 from yarl import URL
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -54,6 +56,8 @@ def main(bootstrap: str, topic: str, partitions: str, file: str, *options: str) 
     app.Table("state", partitions=int(partitions), changelog_topic=app.topic(f"{topic}-state", **raw))
     if "--seeking" in options:
         linger_when_seeking()
+    if "--leaving" in options:
+        stop_when_joining()
 
     @app.agent(app.topic(topic, schema=Records(), maxsize=1))
     async def say(fetches: StreamT[Any]) -> None:
@@ -87,6 +91,19 @@ def linger_when_seeking() -> None:
         await asyncio.sleep(2)
 
     BatchConsumer.perform_seek = slowly  # type: ignore[method-assign, assignment]
+
+
+def stop_when_joining() -> None:
+    """As a supervisor may: Faust hears of its partitions when it has begun to stop."""
+    assigned = BatchConsumer.on_partitions_assigned
+
+    async def too_late(consumer: BatchConsumer, partitions: set[TP], generation: int = 0) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not consumer.app.should_stop:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await assigned(consumer, partitions, generation)
+
+    BatchConsumer.on_partitions_assigned = too_late  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.end_to_end.log import Log
 
@@ -27,6 +28,10 @@ class Broker(Log):
         """Make a group without members forget how far it came."""
         asyncio.run(self._rewind(group, topic))
 
+    def members(self, group: str) -> int:
+        """How many are in a group."""
+        return asyncio.run(self._members(group))
+
     def wait_until_acknowledged(self, group: str, topic: str) -> None:
         wait_until(f"{group} has acknowledged {topic}", lambda: self.left(group, topic) == 0)
 
@@ -38,6 +43,15 @@ class Broker(Log):
                 for value in of_partition
             ]
             await asyncio.gather(*sent)
+
+    async def _members(self, group: str) -> int:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        try:
+            (described,) = await admin.describe_consumer_groups([group])
+        finally:
+            await admin.close()
+        return sum(len(each[5]) for each in described.groups)
 
     async def _rewind(self, group: str, topic: str) -> None:
         async with AIOKafkaConsumer(

@@ -181,3 +181,19 @@ def test_no_fetch_is_lost_while_a_worker_takes_up_its_state(
         broker.wait_until_acknowledged(f"{topic}-group", topic)
 
     assert handed.offsets == {partition: list(range(1_000)) for partition in range(PARTITIONS)}
+
+
+def test_a_worker_that_is_stopped_while_it_joins_ends_and_leaves_the_group(
+    broker: Broker, topic: str, tmp_path: Path
+) -> None:
+    broker.send(topic, {0: numbered(1)})
+    with worker(broker, topic, tmp_path / "before"):
+        broker.wait_until_acknowledged(f"{topic}-group", topic)
+
+    command = [sys.executable, str(WORKER), broker.bootstrap, topic, str(PARTITIONS)]
+    log = tmp_path / "out.log"
+    with process([*command, str(tmp_path / "out"), "--leaving"], os.environ, log) as stopped:
+        wait_until("it has ended", lambda: stopped.poll() is not None, within_s=40)
+
+    assert stopped.returncode == 0, log.read_text(encoding="utf-8")
+    assert broker.members(f"{topic}-group") == 0
