@@ -20,7 +20,8 @@ from streams.app import WORKERS
 from streams.requests import RequestReader
 from streams.windows.block import Block, write_block
 from streams.windows.panes import DAY, MINUTE, SECOND
-from streams.windows.partition import PartitionWindows, Plan
+from streams.windows.partition import PartitionWindows
+from streams.windows.plan import Plan
 from traffic.avro import ColumnWriter
 
 MINUTES = 24 * 60

@@ -11,7 +11,7 @@ from schemas.codec import Codec
 from schemas.contract import schema
 from streams.windows.block import pack_rows
 from streams.windows.panes import Micros
-from streams.windows.partition import ClosedRows
+from streams.windows.step import ClosedRows
 
 _CODEC: Final = Codec(schema("ClosedPane"))
 

@@ -22,7 +22,7 @@ from streams.table import WindowTable
 from streams.transport import Batching, BatchTransport
 from streams.windows.measures import ERROR, MODEL, SERVICE, SPACE, TOTAL, USER, WORKFLOW, Grouping
 from streams.windows.panes import MINUTE, SECOND, Pane, micros
-from streams.windows.partition import Plan
+from streams.windows.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,9 @@ from streams.transport import BatchConsumer
 from streams.windows.block import write_block
 from streams.windows.measures import GROUPINGS, LATENCIES
 from streams.windows.panes import DAY, SECOND, Micros
-from streams.windows.partition import PartitionWindows, Plan, Step
+from streams.windows.partition import PartitionWindows
+from streams.windows.plan import Plan
+from streams.windows.step import Step
 
 
 @dataclass

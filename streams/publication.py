@@ -16,7 +16,8 @@ from streams.fence import Fence
 from streams.table import Head, WindowTable
 from streams.windows.block import Block, BlockKey, read_block, write_block
 from streams.windows.panes import SECOND, Micros
-from streams.windows.partition import PartitionWindows, Step
+from streams.windows.partition import PartitionWindows
+from streams.windows.step import Step
 
 log = logging.getLogger(__name__)
 

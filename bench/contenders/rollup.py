@@ -13,7 +13,7 @@ from infra.settings import WindowSettings, WorkerSettings
 from streams import app
 from streams.windows.measures import Grouping
 from streams.windows.panes import MINUTE, Pane, micros
-from streams.windows.partition import Plan
+from streams.windows.plan import Plan
 
 BY_SPACE = Grouping(
     "space",

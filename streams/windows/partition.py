@@ -5,23 +5,22 @@ Pure but for `load`, which fetches a block that was written before: the clock is
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
 from heapq import heappop, heappush
 from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 
 from schemas.batch import OFFSET
 from streams.windows.aggregate import Events, Share, aggregate
 from streams.windows.block import Block, BlockKey
 from streams.windows.measures import Grouping
-from streams.windows.panes import HOUR, MINUTE, SECOND, Micros, Pane
+from streams.windows.panes import MINUTE, SECOND, Micros, Pane
+from streams.windows.plan import Plan
 from streams.windows.repeats import Repeats
 from streams.windows.state import BlockState, restore
+from streams.windows.step import Step, closed_rows
 from streams.windows.waiting import Waiting
 
 _KEPT_UNPACKED: Final = 512
@@ -36,79 +35,6 @@ _GOLDEN: Final = 0.618
 """Multiples of it, modulo 1, lie far from one another, however few or many there are."""
 _BEGINNING: Final[Micros] = 0
 """The watermark before any event: none is taken that occurred before 1970."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is counted: which groupings in which panes; and the rules of time."""
-
-    counted: tuple[tuple[Grouping, Pane], ...]
-    lateness: Micros
-    keep_imported: Micros = HOUR
-    """How long, by the clock, a block of imported events waits for more of them."""
-    write_every: Micros = 0
-    """How often, by the clock, an open block is counted and written at most; those for live figures always
-    are."""
-    remember: int = 2_000_000
-    """Most ids of recent events that a partition remembers, to tell repeats."""
-
-    @cached_property
-    def groupings(self) -> dict[str, Grouping]:
-        """The groupings by name."""
-        return {grouping.name: grouping for grouping, _ in self.counted}
-
-    @cached_property
-    def panes(self) -> dict[str, Pane]:
-        """The panes by name."""
-        return {pane.name: pane for _, pane in self.counted}
-
-    @cached_property
-    def live(self) -> tuple[tuple[Grouping, Pane], ...]:
-        """What is counted for live figures alone, at every step."""
-        return tuple((grouping, pane) for grouping, pane in self.counted if pane.live_only)
-
-    @cached_property
-    def lasting(self) -> tuple[tuple[Grouping, Pane], ...]:
-        """What is counted when it is written."""
-        return tuple((grouping, pane) for grouping, pane in self.counted if not pane.live_only)
-
-
-@dataclass(frozen=True)
-class ClosedRows:
-    """All rows of one grouping in a pane that has just closed in this partition; or the blocks of them that
-    late events have corrected since."""
-
-    grouping: Grouping
-    pane: str
-    pane_start: Micros
-    pane_end: Micros
-    since: int
-    """The first offset that is counted in them."""
-    revision: int
-    """How often they were corrected: 0 for those of a pane that has just closed."""
-    rows: pa.Table
-
-
-@dataclass
-class Step:
-    """What a batch, or the passing of time, has changed."""
-
-    blocks: list[Block] = field(default_factory=list)
-    """To be written, whole."""
-    complete: bool = True
-    """With these blocks, everything that was counted is written: it may be acknowledged."""
-    expired: list[BlockKey] = field(default_factory=list)
-    """To be deleted from the state, after the blocks are written: history keeps them."""
-    closed: list[ClosedRows] = field(default_factory=list)
-    """To be announced, before the blocks are written."""
-    corrected: list[ClosedRows] = field(default_factory=list)
-    """To be announced, when there is time."""
-    counted: int = 0
-    """Events that were counted."""
-    repeats: int = 0
-    """Events that were not, because they had come before."""
-    too_late: int = 0
-    """Live events that came after their minute had expired: in no window."""
 
 
 class Written(Protocol):
@@ -361,8 +287,8 @@ class PartitionWindows:
             self._unwritten[state.key] = state
             self._kept[state.key] = self._open.pop(state.key)
             self._await_expiry(state.key, state.pane_end)
-        step.closed = _closed_rows(state for state in closing if not self._stale(state, now))
-        step.corrected = _closed_rows(self._corrections(now))
+        step.closed = closed_rows(state for state in closing if not self._stale(state, now))
+        step.corrected = closed_rows(self._corrections(now))
         step.expired = self._expire(now)
         step.blocks = [state.block(self.watermark) for state in self._take_due(now, step.expired)]
         step.complete = not (self._unwritten or len(self._waiting))
@@ -440,20 +366,3 @@ def _unseen(
         if (share.pane_start, share.bucket) == (state.key.pane_start, state.key.bucket):
             return share
     return None
-
-
-def _closed_rows(closing: Iterable[BlockState]) -> list[ClosedRows]:
-    """The blocks' rows, the buckets of one grouping and pane put together."""
-    together: dict[tuple[Grouping, str, Micros], list[BlockState]] = {}
-    for state in closing:
-        together.setdefault((state.grouping, state.key.pane, state.key.pane_start), []).append(state)
-    return [
-        ClosedRows(
-            *which,
-            states[0].pane_end,
-            min(state.since for state in states),
-            max(state.revision for state in states),
-            pa.Table.from_batches([state.rows() for state in states]),
-        )
-        for which, states in together.items()
-    ]

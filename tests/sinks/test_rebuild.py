@@ -2,143 +2,32 @@
 
 import random
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import count, pairwise
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from clickhouse_connect.driver.client import Client
-from prometheus_client import CollectorRegistry
 
 from infra.settings import ClickHouseSettings
-from schemas.topics import WINDOWS
-from sinks import arrivals, events
 from sinks.clickhouse import connect
-from sinks.metrics import SinkMetrics
 from sinks.rebuild import rebuild as rebuilding
 from sinks.rebuild.checking import Checking
 from sinks.rebuild.history import History
 from sinks.rebuild.minutes import Evidence, Outcome, Verdict, batches, judge
 from sinks.rebuild.rebuild import rebuild
-from sinks.tables import migrations, prepare
-from sinks.windows import WindowWriter
-from sinks.writer import Fetch, Step, Tenure
-from streams.pricing import PriceList
-from streams.requests import RequestReader
-from streams.windows.measures import GROUPINGS, LATENCIES, SUMS
-from streams.windows.panes import Pane
-from streams.windows.partition import PartitionWindows, Plan
+from sinks.tables import prepare
+from streams.windows.measures import LATENCIES, SUMS
 from tests.sinks.conftest import FOREVER
-from tests.sinks.making import MINUTE, NOON, Record, block_record, encoded, request
+from tests.sinks.log import HOUR, SECOND, UTC_ZONE, Log, made
+from tests.sinks.making import MINUTE, NOON
 
-HOUR = 60 * MINUTE
 DAY = 24 * HOUR
-SECOND = MINUTE // 60
 PARTITIONS = 3
-UTC_ZONE = ZoneInfo("UTC")
 
 Requests = list[dict[str, Any]]
-
-
-def made(chance: random.Random, number: int, minute: int, **fields: Any) -> dict[str, Any]:
-    """A finished request of the minute, any of its fields known or not."""
-    failed = chance.random() < 0.1
-    total = int(chance.lognormvariate(14, 1))
-    return request(
-        number,
-        event_id=str(uuid.UUID(int=chance.getrandbits(128))),
-        occurred_at=minute + chance.randrange(MINUTE),
-        imported=chance.random() < 0.2,
-        service=chance.choice(["chat", "search"]),
-        provider=chance.choice(["openai", "house"]),
-        model=chance.choice(["gpt-4o", "gpt-4o-mini", "unknown"]),
-        space_id=chance.choice(["red", "green", None]),
-        user_id=chance.choice([None, *(f"user-{n}" for n in range(9))]),
-        workflow=(workflow := chance.choice(["answer", None])),
-        workflow_version=chance.choice(["1", "2"]) if workflow else None,
-        error_type=chance.choice(["timeout", "rate_limited"]) if failed else None,
-        cache_hit=chance.random() < 0.3,
-        prompt_tokens=None if failed else chance.randrange(5_000),
-        completion_tokens=chance.randrange(2_000),
-        cost_nano_usd=chance.choice([None, None, 12_345]),
-        total_us=total,
-        context_us=chance.choice([None, total // 10]),
-        model_us=None if failed else total // 2,
-        first_token_us=None if failed else total // 5,
-        **fields,
-    )
-
-
-@dataclass
-class Log:
-    """A topic of some partitions, what the stream makes of it, and what the sink stores."""
-
-    client: Client
-    writer: Any = field(default_factory=lambda: events.writer(lambda: NOON, PriceList()))
-    reader: RequestReader = field(default_factory=RequestReader)
-    next_offset: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    windows: dict[int, PartitionWindows] = field(default_factory=dict)
-    block_offsets: Iterator[int] = field(default_factory=count)
-
-    def send(
-        self,
-        requests: Iterable[dict[str, Any]],
-        partition: int = 0,
-        *,
-        arrived: int | None = None,
-        streamed: bool = True,
-        stored: bool = True,
-    ) -> list[Record]:
-        """The requests onto one partition, in time unless `arrived` says when; then counted and stored."""
-        records = []
-        for one in requests:
-            at = one["occurred_at"] + SECOND if arrived is None else arrived
-            records.append(Record(self.next_offset[partition], encoded(one), timestamp=at // 1_000))
-            self.next_offset[partition] += 1
-        if streamed:
-            self.stream(records, partition)
-        if stored:
-            self.store(records, partition)
-        return records
-
-    def stream(self, records: Sequence[Record], partition: int) -> None:
-        plan = Plan(
-            tuple((grouping, Pane("1m", 26 * HOUR, MINUTE)) for grouping in GROUPINGS.values()), 10 * SECOND
-        )
-        if partition not in self.windows:
-            self.windows[partition] = PartitionWindows(partition, plan, lambda key: None)
-        finished = self.reader.read(records).finished
-        step = self.windows[partition].count(finished, records[-1].offset, NOON)
-        writer = WindowWriter(
-            WINDOWS,
-            lambda: NOON,
-            SinkMetrics(CollectorRegistry()),
-            open_pane_interval=timedelta(0),
-            timezone=UTC_ZONE,
-            max_rows=100_000,
-        )
-        tenure = Tenure(partition, 1)
-        blocks = [block_record(next(self.block_offsets), block) for block in step.blocks]
-        if blocks:
-            self.insert(writer.take([Fetch(tenure, blocks)], frozenset([tenure]), 0.0, last=True))
-
-    def store(self, records: Sequence[Record], partition: int) -> None:
-        tenure = Tenure(partition, 1)
-        step = self.writer.take([Fetch(tenure, records)], frozenset([tenure]), 0.0)
-        assert not step.letters
-        self.insert(step)
-
-    def insert(self, step: Step) -> None:
-        for insert in step.inserts:
-            self.client.insert_arrow(
-                insert.table,
-                insert.rows,
-                settings={"insert_deduplication_token": insert.token, "async_insert": 0},
-            )
 
 
 @pytest.fixture(scope="module")
@@ -519,85 +408,3 @@ def test_an_interrupted_rebuild_says_how_far_it_came(
         for outcome in rebuild(history, [NOON + n * MINUTE for n in range(6)], wanted=lambda: next(left) < 4)
     ]
     assert [one.done for one in outcomes] == [0, 2, 2, 4]
-
-
-@pytest.mark.parametrize("table", ["events", "spans", "samples"])
-def test_how_far_a_partition_has_come_is_read_from_a_row_per_part(tables: Client, table: str) -> None:
-    for at, offsets in enumerate((range(100), range(100, 180))):
-        tables.command(
-            f"INSERT INTO {table} (_partition, _offset, arrived_at, occurred_at, event_id) "
-            f"SELECT number % 2, number, now64(6) - {at} * 86400, now64(6), toString(number) "
-            f"FROM numbers({offsets.start}, {len(offsets)}) SETTINGS async_insert = 0"
-        )
-    ask = f"SELECT max(_offset) FROM {table} WHERE _partition = 0 GROUP BY _partition"
-    assert tables.query(ask).result_rows == [(178,)]
-    plan = "\n".join(row[0] for row in tables.query(f"EXPLAIN {ask}").result_rows)
-    assert "reached" in plan
-    tables.command(f"OPTIMIZE TABLE {table} FINAL")
-    assert tables.query(ask).result_rows == [(178,)]
-
-
-def test_an_insert_that_is_repeated_is_noted_even_if_its_first_answer_was_an_error(
-    log: Log, tables: Client
-) -> None:
-    tables.command(
-        "CREATE MATERIALIZED VIEW ending TO rebuilt_minutes AS "
-        "SELECT toDateTime(throwIf(_offset >= 0, 'ended')) AS minute FROM events"
-    )
-    view = tables.query(
-        "SELECT create_table_query FROM system.tables WHERE name = 'arrivals_of_events' "
-        "AND database = currentDatabase()"
-    ).result_rows[0][0]
-    tables.command("DROP VIEW arrivals_of_events")
-    chance = random.Random(16)
-    records = log.send((made(chance, n, NOON) for n in range(10)), streamed=False, stored=False)
-    with pytest.raises(Exception, match="ended"):
-        log.store(records, 0)
-    stored = "SELECT count(), (SELECT groupBitmapMerge(offsets) FROM arrivals) FROM events"
-    assert tables.query(stored).result_rows == [(10, 0)]
-    tables.command("DROP VIEW ending")
-    tables.command(view)
-
-    log.store(records, 0)  # the same token: the rows are there, and what looks on has to see them
-    assert tables.query(stored).result_rows == [(10, 10)]
-
-
-def test_the_end_of_a_partition_is_noted_again_by_who_takes_it_over(log: Log, tables: Client) -> None:
-    chance = random.Random(17)
-    for partition in (0, 1):
-        log.send((made(chance, n, NOON + n * MINUTE) for n in range(10)), partition)
-    noted = (
-        "SELECT toUnixTimestamp(minute), _partition, day, groupBitmapMerge(offsets), max(late) "
-        "FROM arrivals GROUP BY ALL ORDER BY ALL"
-    )
-    before = tables.query(noted).result_rows
-    assert len(before) == 20
-    times = "SELECT minute, _partition, max(stored_at) FROM arrivals GROUP BY ALL ORDER BY ALL"
-    stored = tables.query(times).result_rows
-
-    arrivals.note_again(tables, 0, 9)
-    assert tables.query(times).result_rows == stored  # nothing was missing: nothing is to be rebuilt again
-
-    lost = f"minute = toDateTime({(NOON + 3 * MINUTE) // SECOND}) AND _partition = 1"
-    tables.command(f"DELETE FROM arrivals WHERE {lost}", settings={"lightweight_deletes_sync": 1})
-    arrivals.note_again(tables, 0, 9)
-    assert len(tables.query(noted).result_rows) == 19
-    arrivals.note_again(tables, 1, 9)
-    assert tables.query(noted).result_rows == before
-    assert sum(row != other for row, other in zip(tables.query(times).result_rows, stored, strict=True)) == 1
-
-    tables.command("TRUNCATE TABLE arrivals")
-    for partition in (0, 1):
-        arrivals.note_again(tables, partition, 9)
-    assert tables.query(noted).result_rows == before
-
-
-def test_what_is_noted_again_is_what_the_view_notes() -> None:
-    view = next(
-        statement
-        for migration in migrations()
-        for statement in migration.statements
-        if "VIEW IF NOT EXISTS arrivals_of_events" in statement
-    )
-    selected = view[view.index("AS SELECT") + 3 : view.index("COMMENT 'Notes")]
-    assert selected.split() == arrivals.NOTED.format(more="").split()

@@ -6,7 +6,8 @@ from typing import Final
 from streams.announce import heartbeat, shares
 from streams.windows.measures import SERVICE, USER, Grouping
 from streams.windows.panes import HOUR, MINUTE, Micros, Pane
-from streams.windows.partition import PartitionWindows, Plan
+from streams.windows.partition import PartitionWindows
+from streams.windows.plan import Plan
 from tests.streams.broker import Broker
 from tests.streams.windows.requests import Request, frame, request
 

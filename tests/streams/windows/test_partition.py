@@ -14,7 +14,9 @@ from streams.windows.block import Block, BlockKey
 from streams.windows.measures import ERROR, MODEL, SERVICE, SPACE, TOTAL, USER, WORKFLOW
 from streams.windows.merge import merge
 from streams.windows.panes import DAY, HOUR, MINUTE, SECOND, Pane
-from streams.windows.partition import PartitionWindows, Plan, Step
+from streams.windows.partition import PartitionWindows
+from streams.windows.plan import Plan
+from streams.windows.step import Step
 from tests.streams.windows.expected import rows_of, windows
 from tests.streams.windows.requests import NOON, Request, frame, many, request
 

@@ -13,7 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from streams.windows.block import Block, BlockKey
 from streams.windows.measures import ERROR, SPACE, TOTAL, USER
 from streams.windows.panes import HOUR, MINUTE, SECOND, Micros, Pane
-from streams.windows.partition import ClosedRows, PartitionWindows, Plan, Step
+from streams.windows.partition import PartitionWindows
+from streams.windows.plan import Plan
+from streams.windows.step import ClosedRows, Step
 from tests.streams.windows.expected import rows_of, windows
 from tests.streams.windows.requests import NOON, Request, frame, request
 

@@ -1,0 +1,42 @@
+"""What is counted, and the rules of time."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from streams.windows.measures import Grouping
+from streams.windows.panes import HOUR, Micros, Pane
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is counted: which groupings in which panes; and the rules of time."""
+
+    counted: tuple[tuple[Grouping, Pane], ...]
+    lateness: Micros
+    keep_imported: Micros = HOUR
+    """How long, by the clock, a block of imported events waits for more of them."""
+    write_every: Micros = 0
+    """How often, by the clock, an open block is counted and written at most; those for live figures always
+    are."""
+    remember: int = 2_000_000
+    """Most ids of recent events that a partition remembers, to tell repeats."""
+
+    @cached_property
+    def groupings(self) -> dict[str, Grouping]:
+        """The groupings by name."""
+        return {grouping.name: grouping for grouping, _ in self.counted}
+
+    @cached_property
+    def panes(self) -> dict[str, Pane]:
+        """The panes by name."""
+        return {pane.name: pane for _, pane in self.counted}
+
+    @cached_property
+    def live(self) -> tuple[tuple[Grouping, Pane], ...]:
+        """What is counted for live figures alone, at every step."""
+        return tuple((grouping, pane) for grouping, pane in self.counted if pane.live_only)
+
+    @cached_property
+    def lasting(self) -> tuple[tuple[Grouping, Pane], ...]:
+        """What is counted when it is written."""
+        return tuple((grouping, pane) for grouping, pane in self.counted if not pane.live_only)
