@@ -31,7 +31,8 @@ async def leave(consumer: AIOKafkaConsumer, name: str) -> None:
 async def end(tasks: Collection["asyncio.Task[Any]"]) -> None:
     """Cancel tasks until they have ended, however they end.
 
-    A task of aiokafka's may lose a cancellation, when what it waits for is done at the same moment.
+    A task of aiokafka's may lose a cancellation, when what it waits for is done at the same moment. What a
+    task does when it is cancelled is cut short if it takes longer than a tenth of a second.
     """
     while running := [task for task in tasks if not task.done()]:
         for task in running:

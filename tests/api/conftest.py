@@ -3,24 +3,20 @@
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings, RetentionSettings
 from schemas.codec import Codec
 from schemas.contract import schema
-from schemas.topics import WINDOWS, Topic
+from schemas.topics import Topic
 from sinks.alerts import writers
 from sinks.clickhouse import connect
-from sinks.metrics import SinkMetrics
 from sinks.tables import migrate
-from sinks.windows import WindowWriter
 from sinks.writer import Fetch, Step, Tenure
+from tests.sinks.storing import window_writer
 
 _KEPT = ("events", "spans", "samples", "windows", "alerts", "decisions", "deliveries")
 WriteWindows = Callable[[Sequence[tuple[int, bytes, bytes]]], None]
@@ -72,14 +68,7 @@ def write_windows(tables: ClickHouseSettings) -> WriteWindows:
 
 def store_windows(tables: ClickHouseSettings, blocks: Sequence[tuple[int, bytes, bytes]]) -> None:
     """Writes blocks, given as (partition, key, value), as the sink does."""
-    writer = WindowWriter(
-        WINDOWS,
-        lambda: 1_777_900_000_000_000,
-        SinkMetrics(CollectorRegistry()),
-        open_pane_interval=timedelta(0),
-        timezone=ZoneInfo("UTC"),
-        max_rows=100_000,
-    )
+    writer = window_writer(lambda: 1_777_900_000_000_000)
     tenure = Tenure(0, 0)
     records = [_Record(n, 0, key, value) for n, (_, key, value) in enumerate(blocks)]
     _insert(tables, writer.take([Fetch(tenure, records)], frozenset({tenure}), 0.0, last=True))

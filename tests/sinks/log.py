@@ -5,19 +5,13 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from itertools import count
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from clickhouse_connect.driver.client import Client
-from prometheus_client import CollectorRegistry
 
-from schemas.topics import WINDOWS
 from sinks import events
-from sinks.metrics import SinkMetrics
-from sinks.windows import WindowWriter
-from sinks.writer import Fetch, Step, Tenure
+from sinks.writer import Fetch, Tenure
 from streams.pricing import PriceList
 from streams.requests import RequestReader
 from streams.windows.measures import GROUPINGS
@@ -25,10 +19,10 @@ from streams.windows.panes import Pane
 from streams.windows.partition import PartitionWindows
 from streams.windows.plan import Plan
 from tests.sinks.making import MINUTE, NOON, Record, block_record, encoded, request
+from tests.sinks.storing import store, window_writer
 
 HOUR = 60 * MINUTE
 SECOND = MINUTE // 60
-UTC_ZONE = ZoneInfo("UTC")
 
 
 def made(chance: random.Random, number: int, minute: int, **fields: Any) -> dict[str, Any]:
@@ -100,29 +94,14 @@ class Log:
             self.windows[partition] = PartitionWindows(partition, plan, lambda key: None)
         finished = self.reader.read(records).finished
         step = self.windows[partition].count(finished, records[-1].offset, NOON)
-        writer = WindowWriter(
-            WINDOWS,
-            lambda: NOON,
-            SinkMetrics(CollectorRegistry()),
-            open_pane_interval=timedelta(0),
-            timezone=UTC_ZONE,
-            max_rows=100_000,
-        )
+        writer = window_writer(lambda: NOON)
         tenure = Tenure(partition, 1)
         blocks = [block_record(next(self.block_offsets), block) for block in step.blocks]
         if blocks:
-            self.insert(writer.take([Fetch(tenure, blocks)], frozenset([tenure]), 0.0, last=True))
+            store(self.client, writer.take([Fetch(tenure, blocks)], frozenset([tenure]), 0.0, last=True))
 
     def store(self, records: Sequence[Record], partition: int) -> None:
         tenure = Tenure(partition, 1)
         step = self.writer.take([Fetch(tenure, records)], frozenset([tenure]), 0.0)
         assert not step.letters
-        self.insert(step)
-
-    def insert(self, step: Step) -> None:
-        for insert in step.inserts:
-            self.client.insert_arrow(
-                insert.table,
-                insert.rows,
-                settings={"insert_deduplication_token": insert.token, "async_insert": 0},
-            )
+        store(self.client, step)

@@ -25,6 +25,7 @@ from sinks.sink import Sink
 from sinks.writer import Fetch, Tenure
 from tests.sinks.at_work import IN_TIME_S, LINGER
 from tests.sinks.making import HELD, MINUTE, NOON, Record, alert, attempt, decision, encoded, notification
+from tests.sinks.storing import store
 
 RECORDS = {
     "alerts": ("Alert", alert),
@@ -42,8 +43,7 @@ def stored(client: Client, table: str, records: Iterable[dict[str, Any]], *, fir
     fetched = Fetch(HELD, [Record(first + at, value) for at, value in enumerate(values)])
     step = writer.take([fetched], frozenset({HELD}), 0.0)
     assert list(step.letters) == []
-    for insert in step.inserts:
-        client.insert_arrow(insert.table, insert.rows, settings={"insert_deduplication_token": insert.token})
+    store(client, step)
 
 
 def found(client: Client, query: str) -> list[dict[str, Any]]:

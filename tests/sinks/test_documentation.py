@@ -4,9 +4,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 from clickhouse_connect.driver.client import Client
@@ -15,13 +13,11 @@ from prometheus_client import CollectorRegistry
 from infra.settings import ClickHouseSettings, RetentionSettings
 from schemas.codec import Codec
 from schemas.contract import schema
-from schemas.topics import WINDOWS
 from sinks import alerts, events, samples, spans
 from sinks.clickhouse import connect
 from sinks.dead_letters import DeadLetterWriter
 from sinks.metrics import SinkMetrics
 from sinks.tables import prepare
-from sinks.windows import WindowWriter
 from sinks.writer import Fetch, Writer
 from streams.pricing import PriceList
 from streams.windows.measures import GROUPINGS
@@ -41,6 +37,7 @@ from tests.sinks.making import (
     sample,
     span,
 )
+from tests.sinks.storing import store, window_writer
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "clickhouse.md").read_text()
 EXAMPLES = re.findall(r"```sql\n(.*?);\n```", GUIDE, re.DOTALL)
@@ -65,14 +62,7 @@ def tables(clickhouse: ClickHouseSettings) -> Iterator[Client]:
         "detail": "cut",
         "value": b"\xc3\x01",
     }
-    windows = WindowWriter(
-        WINDOWS,
-        lambda: now,
-        metrics,
-        open_pane_interval=timedelta(0),
-        timezone=ZoneInfo("UTC"),
-        max_rows=1_000,
-    )
+    windows = window_writer(lambda: now, max_rows=1_000)
     arrived: list[tuple[Writer, list[bytes]]] = [
         (events.writer(lambda: now, PriceList()), [encoded(request(1, occurred_at=now, trace_id="trace"))]),
         (spans.writer(lambda: now), [encoded(span(1, occurred_at=now), "SpanEvent")]),
@@ -83,8 +73,8 @@ def tables(clickhouse: ClickHouseSettings) -> Iterator[Client]:
     with connect(settings) as client:
         for writer, values in arrived:
             records = [Record(at, value, timestamp=now // 1_000) for at, value in enumerate(values)]
-            store(client, writer, records)
-        store(client, windows, list(window_records(now)))
+            write(client, writer, records)
+        write(client, windows, list(window_records(now)))
         client.command("INSERT INTO rebuilt_minutes (minute, generation) VALUES (now() - 86400, 1)")
         yield client
         client.command(f"DROP DATABASE {settings.database}")
@@ -111,11 +101,10 @@ def window_records(now: int) -> Iterator[Record]:
             yield block_record(2 * at + (pane == "1d"), made)
 
 
-def store(client: Client, writer: Writer, records: list[Record]) -> None:
+def write(client: Client, writer: Writer, records: list[Record]) -> None:
     step = writer.take([Fetch(HELD, records)], frozenset({HELD}), 0.0)
     assert step.letters == [] or step.letters == ()
-    for insert in step.inserts:
-        client.insert_arrow(insert.table, insert.rows)
+    store(client, step)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: re.search(r"FROM (\w+)", example)[1])

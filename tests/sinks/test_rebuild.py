@@ -21,8 +21,9 @@ from sinks.rebuild.rebuild import rebuild
 from sinks.tables import prepare
 from streams.windows.measures import LATENCIES, SUMS
 from tests.sinks.conftest import FOREVER
-from tests.sinks.log import HOUR, SECOND, UTC_ZONE, Log, made
+from tests.sinks.log import HOUR, SECOND, Log, made
 from tests.sinks.making import MINUTE, NOON
+from tests.sinks.storing import UTC_ZONE
 
 DAY = 24 * HOUR
 PARTITIONS = 3

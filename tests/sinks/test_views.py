@@ -5,29 +5,26 @@ import random
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 from clickhouse_connect.driver.client import Client
-from prometheus_client import CollectorRegistry
 
 from infra.settings import ClickHouseSettings
-from schemas.topics import WINDOWS
 from sinks import events
 from sinks.clickhouse import connect
-from sinks.metrics import SinkMetrics
 from sinks.tables import prepare
-from sinks.windows import WindowWriter
-from sinks.writer import Fetch, Step, Tenure
+from sinks.writer import Fetch, Tenure
 from streams.pricing import PriceList
 from streams.windows.block import Block
 from streams.windows.measures import GROUPINGS, LATENCIES, SUMS
 from streams.windows.sketch import keys_of, quantile
 from tests.sinks.conftest import FOREVER
 from tests.sinks.making import HELD, MINUTE, NOON, Record, block, block_record, encoded, request, rows_of
+from tests.sinks.storing import store, window_writer
 
 VIENNA = ZoneInfo("Europe/Vienna")
 DAY = 24 * 60 * MINUTE
@@ -174,11 +171,6 @@ def blocks(requests: Requests) -> Iterable[Block]:
                     )
 
 
-def store(client: Client, step: Step) -> None:
-    for insert in step.inserts:
-        client.insert_arrow(insert.table, insert.rows, settings={"insert_deduplication_token": insert.token})
-
-
 @pytest.fixture(scope="module")
 def tables(clickhouse: ClickHouseSettings) -> Iterator[Client]:
     """A database for all tests of this module, which only read it."""
@@ -202,14 +194,7 @@ def requests(tables: Client) -> Requests:
         assert step.letters == []
         store(tables, step)
         store(tables, step)  # an insert whose answer was lost
-    writer = WindowWriter(
-        WINDOWS,
-        lambda: NOW,
-        SinkMetrics(CollectorRegistry()),
-        open_pane_interval=timedelta(0),
-        timezone=VIENNA,
-        max_rows=1_000,
-    )
+    writer = window_writer(lambda: NOW, VIENNA, max_rows=1_000)
     # Every second block is the last state of the one before it.
     for turn in (0, 1):
         records = [block_record(at, state) for at, state in enumerate(list(blocks(made))[turn::2])]

@@ -4,7 +4,7 @@
 
 For each event it adds a line of JSON to the file: partition, offset, the records' offsets, the first
 value, and how many partitions the topic has. It acknowledges each, unless it is told to hold; slowly,
-if told so. `--seeking` makes it linger before it goes on from the committed offsets; `--leaving`, stop
+if told so. `--seeking` makes it linger before it goes on from the committed offsets, `--leaving` stop
 while it joins the group. Its table recovers from TOPIC-state.
 """
 

@@ -57,10 +57,13 @@ class Handed:
         return dict(found)
 
 
+def command(broker: Broker, topic: str, output: Path, *options: str) -> list[str]:
+    return [sys.executable, str(WORKER), broker.bootstrap, topic, str(PARTITIONS), str(output), *options]
+
+
 @contextmanager
 def worker(broker: Broker, topic: str, output: Path, *options: str) -> Iterator[Handed]:
-    command = [sys.executable, str(WORKER), broker.bootstrap, topic, str(PARTITIONS)]
-    with process([*command, str(output), *options], os.environ, output.with_suffix(".log")):
+    with process(command(broker, topic, output, *options), os.environ, output.with_suffix(".log")):
         yield Handed(output)
 
 
@@ -190,9 +193,8 @@ def test_a_worker_that_is_stopped_while_it_joins_ends_and_leaves_the_group(
     with worker(broker, topic, tmp_path / "before"):
         broker.wait_until_acknowledged(f"{topic}-group", topic)
 
-    command = [sys.executable, str(WORKER), broker.bootstrap, topic, str(PARTITIONS)]
-    log = tmp_path / "out.log"
-    with process([*command, str(tmp_path / "out"), "--leaving"], os.environ, log) as stopped:
+    log = tmp_path / "leaving.log"
+    with process(command(broker, topic, tmp_path / "leaving", "--leaving"), os.environ, log) as stopped:
         wait_until("it has ended", lambda: stopped.poll() is not None, within_s=40)
 
     assert stopped.returncode == 0, log.read_text(encoding="utf-8")

@@ -14,14 +14,10 @@ import numpy as np
 import polars as pl
 import pytest
 from clickhouse_connect.driver.client import Client
-from prometheus_client import CollectorRegistry
 
 from infra.settings import ClickHouseSettings
-from schemas.topics import WINDOWS
 from sinks.clickhouse import connect
-from sinks.metrics import SinkMetrics
 from sinks.tables import prepare
-from sinks.windows import WindowWriter
 from sinks.writer import Fetch
 from streams.alerts import past_sql
 from streams.alerts.baseline import slot_of
@@ -33,6 +29,7 @@ from streams.windows.panes import DAY, HOUR, MINUTE, SECOND
 from streams.windows.sketch import keys_of, quantile
 from tests.sinks.conftest import FOREVER
 from tests.sinks.making import HELD, block, block_record, rows_of
+from tests.sinks.storing import store, window_writer
 
 VIENNA = ZoneInfo("Europe/Vienna")
 NOW = int(datetime(2026, 3, 30, 10, 0, tzinfo=VIENNA).timestamp()) * SECOND
@@ -97,14 +94,7 @@ def tables(clickhouse: ClickHouseSettings, requests: list[Made]) -> Iterator[Cli
     """A database with the minutes of these requests, by service and by user."""
     settings = clickhouse.model_copy(update={"database": f"past_{uuid.uuid4().hex[:12]}"})
     prepare(settings, FOREVER)
-    writer = WindowWriter(
-        WINDOWS,
-        lambda: NOW,
-        SinkMetrics(CollectorRegistry()),
-        open_pane_interval=timedelta(0),
-        timezone=VIENNA,
-        max_rows=100_000,
-    )
+    writer = window_writer(lambda: NOW, VIENNA)
     blocks = defaultdict(lambda: defaultdict(list))  # type: ignore[var-annotated]
     for one in requests:
         for grouping in ("service", "user"):
@@ -127,8 +117,7 @@ def tables(clickhouse: ClickHouseSettings, requests: list[Made]) -> Iterator[Cli
         )
         records.append(block_record(number, made))
     with connect(settings) as client:
-        for insert in writer.take([Fetch(HELD, records)], frozenset({HELD}), 0.0).inserts:
-            client.insert_arrow(insert.table, insert.rows)
+        store(client, writer.take([Fetch(HELD, records)], frozenset({HELD}), 0.0))
         yield client
         client.command(f"DROP DATABASE {settings.database}")
 

@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -10,14 +9,10 @@ import pyarrow as pa
 import pytest
 from clickhouse_connect.driver.client import Client
 from polars.testing import assert_frame_equal
-from prometheus_client import CollectorRegistry
 
 from infra.settings import ClickHouseSettings
-from schemas.topics import WINDOWS
 from sinks.clickhouse import connect
-from sinks.metrics import SinkMetrics
 from sinks.tables import prepare
-from sinks.windows import WindowWriter
 from sinks.writer import Fetch
 from streams.alerts import recorded
 from streams.alerts.recorded import RecordedHistory, RecordedPane
@@ -28,6 +23,7 @@ from streams.windows.merge import merge
 from streams.windows.panes import HOUR, MINUTE, SECOND
 from tests.sinks.conftest import FOREVER
 from tests.sinks.making import HELD, NOON, block, block_record, rows_of
+from tests.sinks.storing import store, window_writer
 
 UTC_ZONE = ZoneInfo("UTC")
 SERVICE, MODEL, TOTAL = (GROUPINGS[name] for name in ("service", "model", "total"))
@@ -51,14 +47,7 @@ def rows(grouping: str, partition: int, minute: int) -> pa.Table:
 def tables(clickhouse: ClickHouseSettings) -> Iterator[Client]:
     settings = clickhouse.model_copy(update={"database": f"panes_{uuid.uuid4().hex[:12]}"})
     prepare(settings, FOREVER)
-    writer = WindowWriter(
-        WINDOWS,
-        clock,
-        SinkMetrics(CollectorRegistry()),
-        open_pane_interval=timedelta(0),
-        timezone=UTC_ZONE,
-        max_rows=100_000,
-    )
+    writer = window_writer(clock)
     made = [
         block(
             rows(grouping, partition, minute),
@@ -77,8 +66,7 @@ def tables(clickhouse: ClickHouseSettings) -> Iterator[Client]:
     made.append(block(rows("total", 0, 3), pane="1s", start=NOON + 7 * SECOND, grouping="total", closed=True))
     with connect(settings) as client:
         records = [block_record(at, one) for at, one in enumerate(made)]
-        for insert in writer.take([Fetch(HELD, records)], frozenset({HELD}), 0.0).inserts:
-            client.insert_arrow(insert.table, insert.rows)
+        store(client, writer.take([Fetch(HELD, records)], frozenset({HELD}), 0.0))
         yield client
         client.command(f"DROP DATABASE {settings.database}")
 
