@@ -15,11 +15,11 @@ from schemas import topics
 from schemas.registry import SchemaRegistry
 from schemas.topics import Topic
 from streams.counting import Counting
-from streams.faust_app import LARGEST_FETCH, RAW, add_table, attend, broker_url, give_up, new_app
 from streams.publication import Publication
 from streams.requests import RequestReader
+from streams.runtime.application import LARGEST_FETCH, RAW, add_table, attend, broker_url, give_up, new_app
+from streams.runtime.transport import Batching, BatchTransport
 from streams.table import WindowTable
-from streams.transport import Batching, BatchTransport
 from streams.windows.measures import ERROR, MODEL, SERVICE, SPACE, TOTAL, USER, WORKFLOW, Grouping
 from streams.windows.panes import MINUTE, SECOND, Pane, micros
 from streams.windows.plan import Plan

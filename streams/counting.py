@@ -38,11 +38,11 @@ from schemas.contract import schema
 from streams import metrics
 from streams.announce import shares
 from streams.clock import clock
-from streams.faust_app import Acknowledge, give_up
-from streams.following import Following
 from streams.publication import Publication
 from streams.requests import RequestReader
-from streams.transport import BatchConsumer
+from streams.runtime.application import Acknowledge, give_up
+from streams.runtime.following import Following
+from streams.runtime.transport import BatchConsumer
 from streams.windows.block import write_block
 from streams.windows.measures import GROUPINGS, LATENCIES
 from streams.windows.panes import DAY, SECOND, Micros

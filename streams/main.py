@@ -23,9 +23,9 @@ from infra.settings import (
     WorkerSettings,
 )
 from schemas.topics import NOTIFICATIONS, OUTBOX
-from streams import faust_app, harness
 from streams.app import WORKERS, build, registry_of
-from streams.harness import Agent, Wiring
+from streams.runtime import application, harness
+from streams.runtime.harness import Agent, Wiring
 
 _PROMPTLY: Final = timedelta(milliseconds=20)
 """How long what is to be told gathers."""
@@ -45,7 +45,7 @@ def run(kind: str, metrics_port: int) -> None:
         return
     steps = WorkerSettings()
     app = build(WORKERS[kind](WindowSettings(), steps), kafka, steps, registry_of(RegistrySettings()))
-    faust_app.run(app)
+    application.run(app)
 
 
 def alerts(kafka: KafkaSettings) -> Sequence[tuple[Agent, Wiring]]:

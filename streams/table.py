@@ -57,7 +57,7 @@ def read_heads(entries: Sequence[tuple[bytes, bytes]]) -> Iterator[Head]:
 
 
 class WindowTable(faust.Table[bytes, bytes]):
-    """Blocks by their encoded key. Its changelog is read by the fetch (`streams.transport`)."""
+    """Blocks by their encoded key. Its changelog is read by the fetch (`streams.runtime.transport`)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -31,8 +31,8 @@ from streams.alerts.rulebook import Rulebook
 from streams.alerts.sampling import Sampling
 from streams.alerts.shares import ClosedShare, read_share
 from streams.clock import clock
-from streams.harness import Agent, Record, Wiring
-from streams.ledger import Ledger, State
+from streams.runtime.harness import Agent, Record, Wiring
+from streams.runtime.ledger import Ledger, State
 from streams.windows.panes import SECOND, Micros, micros
 
 log = logging.getLogger(__name__)

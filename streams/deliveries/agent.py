@@ -41,8 +41,8 @@ from streams.deliveries.outcome import Outcome
 from streams.deliveries.pace import Pace
 from streams.deliveries.sending import Sending
 from streams.deliveries.vigil import Shut, Vigil
-from streams.harness import Record
-from streams.ledger import Ledger, State
+from streams.runtime.harness import Record
+from streams.runtime.ledger import Ledger, State
 from streams.windows.panes import SECOND, Micros
 
 log = logging.getLogger(__name__)

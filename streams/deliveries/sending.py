@@ -22,7 +22,7 @@ from streams.deliveries.errors import BodyGoneError
 from streams.deliveries.outbox import Conclusion, Outbox
 from streams.deliveries.outcome import Outcome, Verdict
 from streams.deliveries.pace import Pace
-from streams.ledger import Ledger, MovedError
+from streams.runtime.ledger import Ledger, MovedError
 from streams.windows.panes import SECOND, Micros
 
 log = logging.getLogger(__name__)

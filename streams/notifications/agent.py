@@ -23,14 +23,14 @@ from schemas.errors import SchemaError
 from schemas.registry import SchemaRegistry
 from schemas.topics import ALERTS, DECISIONS, NOTIFICATIONS, NOTIFIER_STATE
 from streams.clock import clock
-from streams.harness import Agent, Record, Wiring
-from streams.ledger import Ledger, MovedError, State
 from streams.notifications import metrics
 from streams.notifications.definitions import Definitions
 from streams.notifications.notifier import Notifier, Planned, Terms
 from streams.notifications.state import Commit, Outbox
 from streams.notifications.subscribing import Subscribing
 from streams.notifications.terms import terms_of
+from streams.runtime.harness import Agent, Record, Wiring
+from streams.runtime.ledger import Ledger, MovedError, State
 from streams.windows.panes import SECOND, Micros
 
 log = logging.getLogger(__name__)

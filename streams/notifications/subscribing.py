@@ -26,10 +26,10 @@ from schemas.registry import SchemaRegistry
 from schemas.topics import CLOSED, NOTIFICATIONS, REQUESTS, SPANS
 from schemas.validity import refuse_invalid
 from streams.clock import clock
-from streams.faust_app import LARGEST_FETCH
 from streams.notifications import metrics
 from streams.notifications.definitions import Definitions
 from streams.notifications.subscriptions import Notification, Subscriptions
+from streams.runtime.application import LARGEST_FETCH
 from streams.windows.block import read_rows
 from streams.windows.panes import Micros, micros_of
 

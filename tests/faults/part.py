@@ -106,8 +106,8 @@ def in_a_worker(points: Points) -> None:
     """In the midst of a step, and of a recovery."""
     from schemas.topics import REQUESTS
     from streams.counting import Counting
+    from streams.runtime.transport import BatchConsumer
     from streams.table import WindowTable
-    from streams.transport import BatchConsumer
 
     def of_requests(_: object, message: Any) -> None:
         if message.topic == REQUESTS.name:

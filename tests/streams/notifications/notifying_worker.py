@@ -13,10 +13,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from infra import logs
 from infra.settings import KafkaSettings, NotificationSettings, WindowSettings
-from streams import harness
-from streams.ledger import Ledger
 from streams.notifications import agent
 from streams.notifications.state import Outbox
+from streams.runtime import harness
+from streams.runtime.ledger import Ledger
 
 
 def main(bootstrap: str, partitions: str, *options: str) -> None:

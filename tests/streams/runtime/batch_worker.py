@@ -21,8 +21,8 @@ import faust
 from faust.types import TP, StreamT
 from yarl import URL
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from streams.transport import BatchConsumer, Batching, BatchTransport, Records
+sys.path.insert(0, str(Path(__file__).parents[3]))
+from streams.runtime.transport import BatchConsumer, Batching, BatchTransport, Records
 
 
 def main(bootstrap: str, topic: str, partitions: str, file: str, *options: str) -> None:

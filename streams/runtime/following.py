@@ -7,8 +7,8 @@ import faust
 from faust.types import TP
 
 from streams import metrics
-from streams.continuity import Continuity, Verdict
-from streams.transport import BatchConsumer
+from streams.runtime.continuity import Continuity, Verdict
+from streams.runtime.transport import BatchConsumer
 
 log = logging.getLogger(__name__)
 

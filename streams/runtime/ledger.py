@@ -12,7 +12,7 @@ from infra.producer import OnDemandProducer
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import Topic
-from streams.faust_app import LARGEST_FETCH
+from streams.runtime.application import LARGEST_FETCH
 
 log = logging.getLogger(__name__)
 

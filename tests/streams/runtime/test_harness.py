@@ -12,7 +12,7 @@ import pytest
 
 from schemas.codec import Codec
 from schemas.contract import schema
-from streams.ledger import is_older
+from streams.runtime.ledger import is_older
 from tests.streams.broker import Broker, process, wait_until
 
 pytestmark = pytest.mark.timeout(240)

@@ -17,11 +17,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 from infra.settings import KafkaSettings
 from schemas.topics import ALERTS, DECISIONS, NOTIFICATIONS, NOTIFIER_STATE, OUTBOX
-from streams.harness import Ledger, Record, Wiring, run
-from streams.ledger import State
+from streams.runtime.harness import Ledger, Record, Wiring, run
+from streams.runtime.ledger import State
 
 _NOTHING = {"next": 0, "count": 0, "said": []}
 

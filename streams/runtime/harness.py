@@ -24,12 +24,12 @@ from faust.types import TP, EventT
 
 from infra.settings import KafkaSettings
 from schemas.topics import Topic
-from streams import faust_app
 from streams.clock import clock
-from streams.faust_app import Acknowledge, add_table, attend, broker_url, give_up, new_app
-from streams.following import Following
-from streams.ledger import KafkaLedger, Ledger, MovedError, State, decode_key, decode_state, is_older
-from streams.transport import Batching, BatchTransport
+from streams.runtime import application
+from streams.runtime.application import Acknowledge, add_table, attend, broker_url, give_up, new_app
+from streams.runtime.following import Following
+from streams.runtime.ledger import KafkaLedger, Ledger, MovedError, State, decode_key, decode_state, is_older
+from streams.runtime.transport import Batching, BatchTransport
 from streams.windows.panes import Micros
 
 log = logging.getLogger(__name__)
@@ -245,4 +245,4 @@ def build(agent: Agent, wiring: Wiring, kafka: KafkaSettings) -> faust.App:
 
 def run(agents: Sequence[tuple[Agent, Wiring]], kafka: KafkaSettings) -> None:
     """Run agents in this process until SIGTERM or SIGINT; ends with SystemExit."""
-    faust_app.run(*[build(agent, wiring, kafka) for agent, wiring in agents])
+    application.run(*[build(agent, wiring, kafka) for agent, wiring in agents])

@@ -1,6 +1,6 @@
 """A fetch that got lost on the way is noticed, and fetched again."""
 
-from streams.continuity import Continuity, Verdict
+from streams.runtime.continuity import Continuity, Verdict
 
 
 def test_fetches_that_follow_one_another_are_taken() -> None:

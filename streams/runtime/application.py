@@ -12,7 +12,7 @@ from yarl import URL
 
 from infra.settings import KafkaSettings
 from schemas.topics import Topic
-from streams.transport import Records
+from streams.runtime.transport import Records
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ RAW: Final[dict[str, Any]] = {
     "value_serializer": "raw",
 }
 """For topics whose keys and values are handed over as they are."""
-_TALKATIVE: Final = ("faust", "mode", "aiokafka", "streams.transport", "streams.harness", "streams.table")
+_TALKATIVE: Final = ("faust", "mode", "aiokafka", "streams.runtime", "streams.table")
 """They tell of every service that starts and stops."""
 _FAILED: Final = 70
 """Exit status of a worker that could not go on (EX_SOFTWARE)."""
