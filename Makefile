@@ -36,10 +36,11 @@ test: install check ## install what is missing, then check and test everything; 
 	case "$$alone $$beside" in "0 0"|"0 5"|"5 0") ;; *) exit 1 ;; esac
 
 .PHONY: check
-check: $(VENV)/.installed ## lint, formatting, types
+check: $(VENV)/.installed ## lint, formatting, types, the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 .PHONY: format
 format: $(VENV)/.installed ## format the code and apply safe fixes
@@ -75,7 +76,7 @@ lock: $(VENV)/.installed ## resolve the requirements anew, with hashes
 
 .PHONY: clean
 clean: ## remove what building and testing left; keeps the environment and the data in var/
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 .PHONY: distclean

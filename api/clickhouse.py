@@ -6,11 +6,11 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 import aiohttp
-from clickhouse_connect.driver import create_async_client
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
 from api.errors import BadParameterError, UnavailableError
+from clients.clickhouse.connection import connect_async
 from infra.settings import ClickHouseSettings
 
 _log = logging.getLogger(__name__)
@@ -75,17 +75,7 @@ class ClickHouse:
     async def _connected(self) -> AsyncClient:
         async with self._connecting:
             if self._client is None:
-                self._client = await create_async_client(
-                    host=self._settings.host,
-                    port=self._settings.port,
-                    username=self._settings.user,
-                    password=self._settings.password.get_secret_value(),
-                    database=self._settings.database,
-                    secure=self._settings.secure,
-                    connect_timeout=3,
-                    send_receive_timeout=self._query_seconds + 5,
-                    query_retries=0,
-                )
+                self._client = await connect_async(self._settings, answer_within=self._query_seconds + 5)
             return self._client
 
     def _explained(self, error: DatabaseError) -> Exception:

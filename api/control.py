@@ -29,13 +29,13 @@ from api.models.endpoints import DisablingRequest, EndpointRequest, RedriveReque
 from api.models.silences import AcknowledgementRequest, SilenceRequest
 from api.routes import alerts, deliveries, endpoints, events, rules, silences
 from api.times import Clock
+from schemas.time import DAY, Micros
 from schemas.topics import ACCESS, ALERTS, ENDPOINTS, RULES, SILENCES, Topic
 from streams.alerts.rule import RULE
 from streams.deliveries.addresses import AllowList
 from streams.deliveries.errors import SecretError
 from streams.deliveries.secrets import Vault
 from streams.notifications.transition import FIRING, PENDING
-from streams.windows.panes import DAY, Micros
 
 FOLLOWED: Final = (RULES, ENDPOINTS, SILENCES, ACCESS)
 """The topics whose definitions are followed."""

@@ -19,7 +19,7 @@ from api.health.progress import Progress
 from api.live.live import Live, Vitals
 from api.live.reader import Reader
 from api.times import Clock
-from streams.windows.panes import SECOND
+from schemas.time import SECOND
 
 _PART_TIMEOUT: Final = 1.0
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from api.errors import BadParameterError
-from streams.windows.panes import DAY, HOUR, MINUTE, SECOND, Micros, micros_of
+from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros, micros_of
 
 Clock = Callable[[], Micros]
 """Now, in microseconds since 1970, UTC."""

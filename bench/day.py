@@ -16,10 +16,10 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from bench.events import Load, made
 from infra.settings import WindowSettings, WorkerSettings
+from schemas.time import DAY, MINUTE, SECOND
 from streams.app import WORKERS
 from streams.requests import RequestReader
 from streams.windows.block import Block, write_block
-from streams.windows.panes import DAY, MINUTE, SECOND
 from streams.windows.partition import PartitionWindows
 from streams.windows.plan import Plan
 from traffic.avro import ColumnWriter

@@ -9,8 +9,8 @@ from typing import Self
 import polars as pl
 from clickhouse_connect.driver.client import Client
 
+from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings
-from sinks.clickhouse import connect
 
 _EVENTS = """
 SELECT _partition, max(_offset) FROM events

@@ -30,8 +30,9 @@ from cli.definitions import (
 )
 from cli.rebuild import parsed_time
 from cli.sending import fail, plain
+from clients.clickhouse.connection import connect, is_transient, said
 from infra.settings import ClickHouseSettings, NotificationSettings, WindowSettings
-from sinks.clickhouse import connect, is_transient, said
+from schemas.time import SECOND, micros, micros_of
 from streams.alerts.backtest import Backtested, BacktestError, settled
 from streams.alerts.backtest import backtest as run_backtest
 from streams.alerts.evaluation import kind_of
@@ -40,7 +41,6 @@ from streams.alerts.rule import Rule
 from streams.deliveries.endpoint import Endpoint
 from streams.notifications.terms import terms_of
 from streams.windows.measures import GROUPINGS
-from streams.windows.panes import SECOND, micros, micros_of
 
 _INTERRUPTED = 130
 _NO_SUCH_TABLE = 60

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import orjson
 
+from schemas.time import SECOND, Micros
 from streams.alerts.lifecycle import FIRING, RESOLVED
 from streams.alerts.rule import Rule, dumped
 from streams.alerts.units import show
-from streams.windows.panes import SECOND, Micros
 
 Record = Mapping[str, Any]
 

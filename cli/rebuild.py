@@ -14,12 +14,12 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.sending import console, fail, plain
+from clients.clickhouse.connection import connect, is_transient, said
 from infra.settings import ClickHouseSettings, RetentionSettings, WindowSettings
-from sinks.clickhouse import connect, is_transient, said
+from schemas.time import MINUTE, Micros, micros_of
 from sinks.rebuild.history import History
 from sinks.rebuild.minutes import Outcome, Verdict
 from sinks.rebuild.rebuild import rebuild as rebuild_minutes
-from streams.windows.panes import MINUTE, Micros, micros_of
 
 _INTERRUPTED = 130
 _NO_SUCH_TABLE = 60

@@ -10,8 +10,8 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from infra.consumer import leave
-from schemas.fetched import leave_bare
+from clients.kafka.consumers import leave
+from clients.kafka.fetched import leave_bare
 from schemas.topics import Topic
 from sinks.errors import TopicRecreatedError
 from sinks.metrics import SinkMetrics

@@ -13,9 +13,10 @@ from typing import Final, Protocol, TypeVar
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from sinks import arrivals, backoff
-from sinks.aside import aside
-from sinks.clickhouse import is_transient, said
+from clients import backoff
+from clients.clickhouse.connection import is_transient, said
+from infra.daemon_thread import daemon_thread
+from sinks import arrivals
 from sinks.errors import InsertRefusedError
 from sinks.metrics import SinkMetrics
 from sinks.writer import Insert
@@ -147,7 +148,7 @@ class Store:
             try:
                 client = await self._connected()
                 async with turn or contextlib.nullcontext():
-                    answer = await aside(request, client)
+                    answer = await daemon_thread(request, client)
             except _Stale:
                 continue
             except Exception as error:
@@ -169,7 +170,7 @@ class Store:
     async def _connected(self) -> Client:
         async with self._connecting:
             if self._client is None:
-                self._client = await aside(self._connect)
+                self._client = await daemon_thread(self._connect)
             return self._client
 
     async def _pause(self, seconds: float, wanted: Callable[[], bool]) -> None:

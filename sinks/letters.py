@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
-from infra.producer import OnDemandProducer
+from clients import backoff
+from clients.kafka.producers import OnDemandProducer
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import DEAD_LETTERS, Topic
-from sinks import backoff
 from sinks.metrics import SinkMetrics
 
 _LARGEST: Final = int(DEAD_LETTERS.config["max.message.bytes"])

@@ -12,7 +12,10 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, start_http_server
 
+from clients import backoff
+from clients.clickhouse.connection import connect, is_transient, said
 from infra import logs
+from infra.daemon_thread import daemon_thread
 from infra.settings import (
     ClickHouseSettings,
     KafkaSettings,
@@ -22,11 +25,10 @@ from infra.settings import (
     SinkSettings,
     WindowSettings,
 )
+from infra.tasks import ended, within
 from schemas.registry import SchemaRegistry
 from schemas.topics import DEAD_LETTERS, REQUESTS, SAMPLES, SPANS, USAGE, WINDOWS, Topic
-from sinks import alerts, backoff, events, samples, spans
-from sinks.aside import aside, ended, within
-from sinks.clickhouse import connect, is_transient, said
+from sinks import alerts, events, samples, spans
 from sinks.dead_letters import DeadLetterWriter
 from sinks.insert import Store
 from sinks.letters import DeadLetterBox
@@ -142,7 +144,7 @@ async def _prepared(settings: Settings, metrics: SinkMetrics, stopping: asyncio.
     attempt = 0
     while not stopping.is_set():
         try:
-            preparing = asyncio.ensure_future(aside(prepare, settings.clickhouse, settings.retention))
+            preparing = asyncio.ensure_future(daemon_thread(prepare, settings.clickhouse, settings.retention))
             if not await ended(preparing, stopping):
                 return False
             preparing.result()

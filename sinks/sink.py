@@ -10,9 +10,9 @@ from typing import Final
 from aiokafka.errors import KafkaError
 
 from infra.settings import SinkSettings
+from infra.tasks import ended, within
 from schemas.errors import RegistryUnavailableError
 from schemas.topics import Topic
-from sinks.aside import ended, within
 from sinks.consumer import TopicConsumer
 from sinks.insert import Abandoned, Store
 from sinks.letters import DeadLetterBox, Unsent

@@ -13,8 +13,8 @@ from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
+from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings, RetentionSettings
-from sinks.clickhouse import connect
 from sinks.errors import MigrationError
 
 _FILE_NAME: Final = re.compile(r"(\d{4})_(\w+)\.sql")

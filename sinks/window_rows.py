@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from sinks.sketches import dd_states
+from clients.clickhouse.sketches import dd_states
+from schemas.time import Micros
 from streams.windows.block import BlockKey
 from streams.windows.measures import GROUPINGS
-from streams.windows.panes import Micros
 
 TABLE: Final = "windows"
 _INSTANT: Final = pl.Datetime("us", "UTC")

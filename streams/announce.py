@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from schemas.codec import Codec
 from schemas.contract import schema
+from schemas.time import Micros
 from streams.windows.block import pack_rows
-from streams.windows.panes import Micros
 from streams.windows.step import ClosedRows
 
 _CODEC: Final = Codec(schema("ClosedPane"))

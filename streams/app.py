@@ -10,18 +10,20 @@ from datetime import timedelta
 
 import faust
 
+from clients.kafka.sizes import LARGEST_FETCH
 from infra.settings import KafkaSettings, RegistrySettings, WindowSettings, WorkerSettings
 from schemas import topics
 from schemas.registry import SchemaRegistry
+from schemas.time import MINUTE, SECOND, micros
 from schemas.topics import Topic
 from streams.counting import Counting
 from streams.publication import Publication
 from streams.requests import RequestReader
-from streams.runtime.application import LARGEST_FETCH, RAW, add_table, attend, broker_url, give_up, new_app
+from streams.runtime.application import RAW, add_table, attend, broker_url, give_up, new_app
 from streams.runtime.transport import Batching, BatchTransport
 from streams.table import WindowTable
 from streams.windows.measures import ERROR, MODEL, SERVICE, SPACE, TOTAL, USER, WORKFLOW, Grouping
-from streams.windows.panes import MINUTE, SECOND, Pane, micros
+from streams.windows.panes import Pane
 from streams.windows.plan import Plan
 
 

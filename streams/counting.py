@@ -35,9 +35,9 @@ from faust.types import TP, EventT
 from schemas import topics
 from schemas.codec import Codec
 from schemas.contract import schema
+from schemas.time import DAY, SECOND, Micros, clock
 from streams import metrics
 from streams.announce import shares
-from streams.clock import clock
 from streams.publication import Publication
 from streams.requests import RequestReader
 from streams.runtime.application import Acknowledge, give_up
@@ -45,7 +45,6 @@ from streams.runtime.following import Following
 from streams.runtime.transport import BatchConsumer
 from streams.windows.block import write_block
 from streams.windows.measures import GROUPINGS, LATENCIES
-from streams.windows.panes import DAY, SECOND, Micros
 from streams.windows.partition import PartitionWindows
 from streams.windows.plan import Plan
 from streams.windows.step import Step

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from infra.producer import OnDemandProducer
+from clients.kafka.producers import OnDemandProducer
 from schemas.codec import Codec
 from schemas.contract import schema
+from schemas.time import Micros, micros_of
 from schemas.topics import Topic
-from streams.windows.panes import Micros, micros_of
 
 _CODEC: Final = Codec(schema("Definition"))
 

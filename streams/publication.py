@@ -10,12 +10,12 @@ import faust
 from aiokafka.errors import KafkaError
 from faust.types import TP, TopicT
 
+from schemas.time import SECOND, Micros
 from streams import fence, metrics
 from streams.announce import heartbeat, shares
 from streams.fence import Fence
 from streams.table import Head, WindowTable
 from streams.windows.block import Block, BlockKey, read_block, write_block
-from streams.windows.panes import SECOND, Micros
 from streams.windows.partition import PartitionWindows
 from streams.windows.step import Step
 

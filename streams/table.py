@@ -15,8 +15,8 @@ from faust.types import EventT
 from schemas.columnar import ColumnarReader
 from schemas.contract import schema
 from schemas.errors import SchemaError
+from schemas.time import Micros
 from streams.windows.block import BlockKey
-from streams.windows.panes import Micros
 
 _READ_AT_ONCE: Final = 20_000
 

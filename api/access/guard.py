@@ -12,7 +12,7 @@ from api.access.key import Hashed
 from api.access.throttle import Throttle
 from api.errors import ForbiddenError, ThrottledError, UnauthorizedError, UnavailableError
 from api.times import Clock
-from streams.windows.panes import SECOND
+from schemas.time import SECOND
 
 _log = logging.getLogger(__name__)
 

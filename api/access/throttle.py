@@ -5,7 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from streams.windows.panes import SECOND, Micros
+from schemas.time import SECOND, Micros
 
 _MOST_ADDRESSES: Final = 10_000
 

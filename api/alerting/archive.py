@@ -7,8 +7,8 @@ from api.alerting import sql
 from api.alerting.cursor import Cursor
 from api.alerting.sql import AlertFilter, DeliveryFilter
 from api.clickhouse import ClickHouse
+from schemas.time import Micros
 from streams.deliveries.notification import Notification
-from streams.windows.panes import Micros
 
 Row = Mapping[str, Any]
 """A row by its columns, which are the fields of the Avro record; instants are aware datetimes."""

@@ -11,15 +11,14 @@ from typing import Any, Final
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from api.errors import Fault, InvalidError, UnavailableError
+from clients.clickhouse.connection import connect, said
 from infra.settings import ClickHouseSettings, NotificationSettings, WindowSettings
-from sinks.clickhouse import connect, said
+from schemas.time import Micros, clock, micros
 from streams.alerts.backtest import BacktestError, backtest, settled
 from streams.alerts.recorded import RecordedHistory
 from streams.alerts.rule import Rule
-from streams.clock import clock
 from streams.deliveries.endpoint import Endpoint
 from streams.notifications.terms import terms_of
-from streams.windows.panes import Micros, micros
 
 MOST_SECONDS: Final = 60.0
 MOST_TRANSITIONS: Final = 5_000

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from aiokafka.errors import KafkaError
 
 from api.errors import UnavailableError
-from infra.producer import OnDemandProducer
+from clients.kafka.producers import OnDemandProducer
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import NOTIFICATIONS

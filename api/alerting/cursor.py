@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from api.errors import BadParameterError
 from api.times import to_time
-from streams.windows.panes import Micros, micros_of
+from schemas.time import Micros, micros_of
 
 
 class Cursor(NamedTuple):

@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from api.alerting.opened import OpenAlerts
-from api.kafka import partitions
+from clients.kafka.partitions import partitions
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.errors import SchemaError

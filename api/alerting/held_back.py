@@ -8,6 +8,7 @@ from typing import TypeVar
 from api.alerting.opened import OpenAlerts
 from api.definitions.shelf import Followed
 from api.models.alerts import HeldBack
+from schemas.time import Micros
 from schemas.topics import ENDPOINTS, RULES, SILENCES
 from streams.alerts.errors import RuleError
 from streams.alerts.rule import parse_rule
@@ -20,7 +21,6 @@ from streams.notifications.routing import ALERT_FIRING
 from streams.notifications.setup import Holding, Setup
 from streams.notifications.silence import parse_silence
 from streams.notifications.transition import Transition
-from streams.windows.panes import Micros
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from typing import Any, Final
 from api.alerting.cursor import Cursor
 from api.clickhouse import Query
 from schemas.contract import schema
-from streams.windows.panes import Micros
+from schemas.time import Micros
 
 _ALERT: Final = ", ".join(f"a.`{name}`" for name in schema("Alert").fields)
 _ATTEMPT: Final = ", ".join(schema("DeliveryAttempt").fields)

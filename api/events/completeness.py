@@ -6,9 +6,9 @@ from typing import Final
 from api.events.selection import Place
 from api.models.alert_detail import offsets_of
 from api.times import to_time
+from schemas.time import SECOND, Micros
 from schemas.topics import REQUESTS
 from streams.notifications.transition import Transition
-from streams.windows.panes import SECOND, Micros
 
 SETTLING: Final[Micros] = 30 * SECOND
 """How long after it happened an event may be on its way."""

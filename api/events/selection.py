@@ -6,11 +6,11 @@ from typing import Final
 
 from api.errors import BadParameterError
 from api.live.state import Include
+from schemas.time import Micros
 from schemas.topics import REQUESTS, SAMPLES, SPANS, Topic
 from streams.alerts.measures import SAMPLE_GROUPING
 from streams.notifications.transition import Transition
 from streams.windows.measures import GROUPINGS
-from streams.windows.panes import Micros
 
 TABLES: Final = {REQUESTS.name: "events", SPANS.name: "spans", SAMPLES.name: "samples"}
 """The tables of raw events, by topic."""

@@ -6,8 +6,8 @@ from api.alerting.cursor import Cursor
 from api.clickhouse import Query
 from api.events.selection import TABLES, Place, Selection
 from api.live.state import Include
+from schemas.time import MINUTE, Micros
 from schemas.topics import REQUESTS, SAMPLES, SPANS
-from streams.windows.panes import MINUTE, Micros
 
 _COORDINATES: Final = "_partition AS partition, _offset AS `offset`"
 _COLUMNS: Final = {

@@ -15,9 +15,9 @@ from api.events.selection import Place, Selection, of_transition
 from api.models.alerts import Alert
 from api.models.events import Covered, Events, EventSource, ShownEvent, ShownRequest, ShownSample, ShownSpan
 from api.times import Clock, to_time
+from schemas.time import HOUR, MINUTE, SECOND, Micros
 from schemas.topics import REQUESTS, SAMPLES, SPANS
 from streams.notifications.transition import Transition
-from streams.windows.panes import HOUR, MINUTE, SECOND, Micros
 
 _MODELS: Final = {REQUESTS.name: ShownRequest, SPANS.name: ShownSpan, SAMPLES.name: ShownSample}
 _LONGEST_COUNTED: Final[Micros] = 2 * HOUR

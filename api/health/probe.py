@@ -12,10 +12,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from api.health.progress import LIVE_STATE, Follower, Offsets, Progress, Sighting
-from api.kafka import partitions
 from api.live.live import Live
 from api.live.reader import Reader
 from api.times import Clock
+from clients.kafka.partitions import partitions
 from schemas.topics import DEAD_LETTERS, REQUESTS
 
 _log = logging.getLogger(__name__)

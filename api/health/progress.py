@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from schemas.time import SECOND, Micros
 from schemas.topics import (
     ALERTS,
     CLOSED,
@@ -17,7 +18,6 @@ from schemas.topics import (
     USAGE,
     WINDOWS,
 )
-from streams.windows.panes import SECOND, Micros
 
 PATIENCE: Final[Micros] = 30 * SECOND
 """How long a part may stand still with work waiting."""

@@ -8,7 +8,7 @@ from api.history.question import Aggregation, Question, Step
 from api.models.current import LeftOut
 from api.models.historical import Historical, Point, Series, SeriesCoverage, SeriesWindow
 from api.times import to_time
-from streams.windows.panes import SECOND, Micros, micros_of
+from schemas.time import SECOND, Micros, micros_of
 
 Rows = Sequence[Sequence[Any]]
 

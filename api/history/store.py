@@ -5,7 +5,7 @@ from api.history import sql
 from api.history.answer import build
 from api.history.question import Question
 from api.models.historical import Historical
-from streams.windows.panes import Micros
+from schemas.time import Micros
 
 
 class History(ClickHouse):

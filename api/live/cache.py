@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import pyarrow as pa
 
-from streams.windows.panes import HOUR, MINUTE, SECOND, Micros
+from schemas.time import HOUR, MINUTE, SECOND, Micros
 
 LEVELS: Final = {"1s": (SECOND, 10 * SECOND, MINUTE), "1m": (MINUTE, 10 * MINUTE, HOUR)}
 """Per pane the lengths of a tree's nodes, ascending; each divides the next."""

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from schemas.time import MINUTE, SECOND, Micros
 from schemas.topics import USAGE
 from streams.windows.block import Block, BlockKey
-from streams.windows.panes import MINUTE, SECOND, Micros
 
 _LENGTH: Final = {"1s": SECOND, "1m": MINUTE}
 

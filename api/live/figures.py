@@ -18,8 +18,8 @@ from api.models.current import (
     WindowSpan,
 )
 from api.times import to_time
+from schemas.time import Micros
 from streams.windows.measures import GROUPINGS, LATENCIES, Grouping
-from streams.windows.panes import Micros
 from streams.windows.sketch import quantile
 
 _QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}

@@ -11,7 +11,7 @@ from api.live.coverage import Heartbeat
 from api.live.figures import age_ms, coverage_report, error_counts, groups, window_span
 from api.live.state import Counts, Include, LiveState
 from api.models.current import Current, ErrorsByType
-from streams.windows.panes import MINUTE, Micros
+from schemas.time import MINUTE, Micros
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -10,16 +10,16 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from api.kafka import partitions
 from api.live.coverage import Heartbeat
 from api.live.live import Live, Record
 from api.live.state import Limits
 from api.times import Clock
+from clients.kafka.partitions import partitions
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.errors import SchemaError
+from schemas.time import MINUTE, SECOND, Micros, micros_of
 from schemas.topics import CLOSED, USAGE, WINDOWS
-from streams.windows.panes import MINUTE, SECOND, Micros, micros_of
 
 _log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 from api.live.cache import LEVELS, MergeCache, Node, cover
 from api.live.coverage import Coverage, Watermarks
 from schemas.errors import SchemaError
+from schemas.time import HOUR, MINUTE, Micros
 from streams.windows.block import Block, BlockKey, read_block, read_rows, row_schema
 from streams.windows.measures import GROUPINGS
 from streams.windows.merge import merge
-from streams.windows.panes import HOUR, MINUTE, Micros
 
 _log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.times import to_time
+from schemas.time import Micros
 from streams.notifications.transition import pairs
-from streams.windows.panes import Micros
 
 ALERT_EXAMPLE: Final[dict[str, Any]] = {
     "alert_id": "al_5f0c2a9be1d34c77a0b1",

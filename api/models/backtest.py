@@ -9,9 +9,9 @@ from api.alerting.backtesting import Found
 from api.models.alerts import ALERT_EXAMPLE, Alert
 from api.models.rules import RULE_EXAMPLE
 from api.times import to_time
+from schemas.time import Micros
 from streams.alerts.rule import Rule, dumped
 from streams.notifications.transition import FIRING
-from streams.windows.panes import Micros
 
 BACKTEST_EXAMPLE: Final[dict[str, Any]] = {
     "rule": RULE_EXAMPLE,

@@ -18,8 +18,8 @@ from api.routes.parameters import (
     problems,
 )
 from api.times import Clock, parse_span, parse_time, to_time
+from schemas.time import HOUR, MINUTE, SECOND, Micros
 from streams.windows.measures import GROUPINGS
-from streams.windows.panes import HOUR, MINUTE, SECOND, Micros
 
 _LONGEST: Final = 24 * HOUR
 _LONGEST_BY_USER: Final = HOUR

@@ -36,12 +36,12 @@ from api.models.endpoints import (
 from api.routes.access import admin, whether_admin
 from api.routes.parameters import IdParameter, problems
 from api.times import Clock, parse_span, parse_time, to_time
+from schemas.time import DAY
 from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.notification import Notification
 from streams.deliveries.subscription import ENDPOINT_TEST
 from streams.notifications.body import body as event_body
 from streams.notifications.body import test_data
-from streams.windows.panes import DAY
 
 ENDPOINT_SCHEMA: Final = "EndpointRequest"
 MOST_REDRIVEN: Final = 5_000

@@ -18,7 +18,7 @@ from api.routes.parameters import (
     problems,
 )
 from api.times import Clock, parse_time
-from streams.windows.panes import HOUR
+from schemas.time import HOUR
 
 
 def router(history: History, clock: Clock, zone: tzinfo) -> APIRouter:

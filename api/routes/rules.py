@@ -19,9 +19,9 @@ from api.models.rules import RULE_EXAMPLE, RuleAnswer, RuleList
 from api.routes.access import admin
 from api.routes.parameters import IdParameter, problems
 from api.times import Clock, parse_time
+from schemas.time import DAY, Micros
 from streams.alerts.errors import RuleError
 from streams.alerts.rule import Rule, dumped, parse_rule
-from streams.windows.panes import DAY, Micros
 
 RULE_SCHEMA: Final = "Rule"
 _LONGEST: Final[Micros] = 100 * DAY

@@ -26,11 +26,11 @@ from api.models.silences import (
 from api.routes.access import admin
 from api.routes.parameters import IdParameter, problems
 from api.times import Clock, parse_span, to_time
+from schemas.time import DAY, Micros, micros_of
 from streams.definitions import Definition
 from streams.notifications.errors import SilenceError
 from streams.notifications.silence import Acknowledgement, Silence, parse_silence
 from streams.notifications.transition import RESOLVED
-from streams.windows.panes import DAY, Micros, micros_of
 
 _log = logging.getLogger(__name__)
 

@@ -10,9 +10,10 @@ from dataclasses import replace
 from bench.contenders import product
 from bench.contenders.race import Clock, course, hand_in
 from infra.settings import WindowSettings, WorkerSettings
+from schemas.time import MINUTE, micros
 from streams import app
 from streams.windows.measures import Grouping
-from streams.windows.panes import MINUTE, Pane, micros
+from streams.windows.panes import Pane
 from streams.windows.plan import Plan
 
 BY_SPACE = Grouping(

@@ -14,12 +14,12 @@ from prometheus_client import CollectorRegistry
 
 from bench import load
 from bench.contenders.race import Clock, Course, Result, course, report
+from clients.clickhouse.connection import connect
 from infra.clickhouse.server import LocalClickHouse
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings, RetentionSettings, SinkSettings
 from schemas.topics import REQUESTS
 from sinks import events
-from sinks.clickhouse import connect
 from sinks.consumer import group_of
 from sinks.insert import Claim, Store
 from sinks.letters import DeadLetterBox

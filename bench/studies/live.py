@@ -35,9 +35,9 @@ from bench.peers import ROOT
 from bench.progress import say
 from bench.rows import RowWatch
 from bench.stack import PARTITIONS, Stack
+from clients.clickhouse.connection import connect
 from infra.process import Child
 from schemas.topics import REQUESTS
-from sinks.clickhouse import connect
 from streams.windows.measures import SPACE
 
 RATES = (100, 1_000, 20_000)

@@ -31,7 +31,7 @@ KINDS: Final = (
     ("counting into groups", ("streams/windows/", "streams/columns")),
     ("announcing closed panes", ("streams/announce", "announce (streams/publication")),
     ("inserting into ClickHouse", ("sinks/insert", "clickhouse_connect")),
-    ("making rows", ("sinks/events", "sinks/records", "sinks/writer", "sinks/windows", "sinks/sketches")),
+    ("making rows", ("sinks/events", "sinks/records", "sinks/writer", "sinks/windows", "/sketches")),
     ("sending to Kafka", ("aiokafka/producer", "streams/publication", "faust/tables", "faust/topics")),
     ("fetching from Kafka", ("aiokafka/", "streams/transport", "sinks/consumer", "faust/transport")),
 )

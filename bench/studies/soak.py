@@ -28,8 +28,8 @@ from bench.progress import say
 from bench.stack import PARTITIONS, Stack
 from bench.studies.live import WrongError
 from bench.studies.restart import committed
+from clients.clickhouse.connection import connect
 from schemas.topics import REQUESTS
-from sinks.clickhouse import connect
 from streams.windows.measures import SPACE
 
 FLAT: Final = 0.10

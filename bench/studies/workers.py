@@ -29,8 +29,8 @@ from bench.events import Load, start_of_load
 from bench.progress import say
 from bench.stack import PARTITIONS, Stack
 from bench.studies.restart import committed
+from clients.clickhouse.connection import connect
 from schemas.topics import REQUESTS, WINDOWS
-from sinks.clickhouse import connect
 from sinks.consumer import group_of
 from streams.windows.block import BlockKey, read_block
 from streams.windows.measures import SPACE

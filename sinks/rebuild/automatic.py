@@ -12,16 +12,17 @@ from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
+from clients import backoff
+from clients.clickhouse.connection import is_transient, said
+from infra.daemon_thread import daemon_thread
 from infra.settings import SinkSettings
-from sinks import backoff
-from sinks.aside import aside, ended, within
-from sinks.clickhouse import is_transient, said
+from infra.tasks import ended, within
+from schemas.time import SECOND, Micros
 from sinks.metrics import SinkMetrics
 from sinks.rebuild.checking import Checking
 from sinks.rebuild.history import History, Waiting
 from sinks.rebuild.minutes import Outcome, Verdict
 from sinks.rebuild.rebuild import rebuild
-from streams.windows.panes import SECOND, Micros
 
 _LOG: Final = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 10.0
@@ -114,7 +115,7 @@ class AutomaticRebuild:
                 continue
             started = time.monotonic()
             try:
-                work = asyncio.create_task(aside(self._round, stopping))
+                work = asyncio.create_task(daemon_thread(self._round, stopping))
                 if not await ended(work, stopping):
                     work.cancel()  # what its thread has under way does no harm
                     return

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
+from schemas.time import MINUTE, SECOND, Micros
 from sinks.rebuild.history import SETTLED, Waiting
-from streams.windows.panes import MINUTE, SECOND, Micros
 
 _MOST_MINUTES: Final = 200
 _MOST_RECORDS: Final = 5_000_000

@@ -6,12 +6,13 @@ from typing import Final
 import polars as pl
 import pyarrow as pa
 
+from schemas.time import MINUTE, Micros
 from sinks.window_rows import WindowRows
 from streams.requests import countable
 from streams.windows.aggregate import Events, aggregate
 from streams.windows.block import BlockKey
 from streams.windows.measures import GROUPINGS, LATENCIES
-from streams.windows.panes import MINUTE, Micros, Pane
+from streams.windows.panes import Pane
 from streams.windows.state import BlockState
 
 COLUMNS: Final = (

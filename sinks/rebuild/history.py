@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
+from schemas.time import MINUTE, SECOND, Micros
 from sinks import window_rows
 from sinks.rebuild.counting import COLUMNS
 from sinks.rebuild.minutes import SETTLED_AFTER, Evidence
 from sinks.window_rows import WindowRows
-from streams.windows.panes import MINUTE, SECOND, Micros
 
 # A rebuild is never urgent: it leaves the other core to inserts and questions.
 _READING: Final = {"max_threads": 1, "do_not_merge_across_partitions_select_final": 0}

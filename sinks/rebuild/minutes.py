@@ -7,7 +7,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Final
 
-from streams.windows.panes import MINUTE, Micros
+from schemas.time import MINUTE, Micros
 
 SETTLED_AFTER: Final[Micros] = 10 * MINUTE
 """How long ago a minute must have ended. The streams tell repeats for 6 minutes after an event, and what

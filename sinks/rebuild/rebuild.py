@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
+from schemas.time import Micros
 from sinks.rebuild.counting import Counts
 from sinks.rebuild.history import History
 from sinks.rebuild.minutes import Batch, Outcome, Verdict, batches, judge
-from streams.windows.panes import Micros
 
 _LOOKED_AT: Final = 500
 """Minutes of which is asked at once what there is."""

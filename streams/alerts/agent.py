@@ -13,15 +13,16 @@ from typing import Final, Generic, Protocol, TypeVar
 import numpy as np
 import polars as pl
 
+from clients.clickhouse.connection import connect
 from infra.settings import AlertSettings, ClickHouseSettings, KafkaSettings, WindowSettings
 from schemas.batch import refuse_future
 from schemas.columnar import ColumnarReader
 from schemas.contract import schema
 from schemas.errors import SchemaError
 from schemas.registry import SchemaRegistry
+from schemas.time import SECOND, Micros, clock, micros
 from schemas.topics import ALERT_STATE, ALERTS, CLOSED, DECISIONS, SAMPLE_STATE, SAMPLES
 from schemas.validity import refuse_invalid
-from sinks.clickhouse import connect
 from streams.alerts import metrics
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Judged, Question, RuleVersion
@@ -30,10 +31,8 @@ from streams.alerts.past import Answer, Past
 from streams.alerts.rulebook import Rulebook
 from streams.alerts.sampling import Sampling
 from streams.alerts.shares import ClosedShare, read_share
-from streams.clock import clock
 from streams.runtime.harness import Agent, Record, Wiring
 from streams.runtime.ledger import Ledger, State
-from streams.windows.panes import SECOND, Micros, micros
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from schemas.time import SECOND, Micros
 from streams.alerts.bounds import PANES
 from streams.alerts.errors import AlertError
 from streams.alerts.feeding import History, Panes, Samples, Step
@@ -20,7 +21,6 @@ from streams.deliveries.endpoint import Endpoint
 from streams.notifications.notifier import Notifier, Terms
 from streams.notifications.silence import Acknowledgement, Silence
 from streams.notifications.state import Outbox
-from streams.windows.panes import SECOND, Micros
 
 _TOLD_EVERY: Final = 60
 """Steps without an alert after which it is told how far the backtest has come."""

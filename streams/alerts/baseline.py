@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from schemas.time import MINUTE, Micros
 from streams.alerts.rule import BaselineRule, ChangeRule
-from streams.windows.panes import MINUTE, Micros
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

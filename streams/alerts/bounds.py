@@ -5,10 +5,10 @@ from typing import Final
 
 from pydantic import ValidationInfo
 
+from schemas.time import MINUTE, SECOND, Micros
 from streams.alerts.errors import FieldError
 from streams.alerts.measures import measure
 from streams.alerts.units import Unit, write_duration
-from streams.windows.panes import MINUTE, SECOND, Micros
 
 PANES: Final[Mapping[str, Micros]] = {"1s": SECOND, "1m": MINUTE}
 LONGEST_WINDOW: Final[Mapping[str, Micros]] = {"1s": 10 * MINUTE, "1m": 100 * MINUTE}

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from schemas.time import HOUR, MINUTE, SECOND, Micros
 from streams.alerts.baseline import Floats
 from streams.alerts.evaluation import Window, selected
 from streams.alerts.judgement import say
@@ -36,7 +37,6 @@ from streams.alerts.spending import (
 )
 from streams.alerts.state import RuleState
 from streams.alerts.units import rounded
-from streams.windows.panes import HOUR, MINUTE, SECOND, Micros
 
 _WELL_UNDER: Final = 0.9
 """A rolling budget's alert resolves under this share of the lowest step: near the step, it would flap."""

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from schemas.time import Micros
 from streams.alerts.baseline import Bools, Floats, deviation
 from streams.alerts.lifecycle import Group
 from streams.alerts.measures import Latency
 from streams.alerts.rule import AbsenceRule, BudgetRule, ComparingRule, Rule
 from streams.alerts.shares import Kind, Source
-from streams.windows.panes import Micros
 
 RISES: Final = (">", ">=")
 

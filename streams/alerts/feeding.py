@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Protocol
 import polars as pl
 
 from schemas.batch import OFFSET
+from schemas.time import DAY, SECOND, Micros
 from streams.alerts import spending
 from streams.alerts.evaluation import kind_of, latencies_of
 from streams.alerts.judge import Judge
@@ -22,7 +23,6 @@ from streams.alerts.rule import BudgetRule, Rule
 from streams.alerts.sampling import Sampling
 from streams.alerts.shares import ClosedShare
 from streams.windows.measures import GROUPINGS, Grouping
-from streams.windows.panes import DAY, SECOND, Micros
 
 SAMPLES_AT_ONCE: Final[Micros] = 10 * SECOND
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints, WithJsonSchema
 from pydantic.functional_validators import AfterValidator
 
+from schemas.time import Micros
 from streams.alerts.errors import FieldError
 from streams.alerts.units import SHARE, parse_duration, write_duration
-from streams.windows.panes import Micros
 
 Severity = Literal["info", "warning", "error", "critical"]
 NoData = Literal["keep", "ok", "alert"]

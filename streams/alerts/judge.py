@@ -15,6 +15,7 @@ from typing import Final
 import polars as pl
 
 from schemas.errors import RefusedError
+from schemas.time import MINUTE, SECOND, Micros
 from streams.alerts import budget, spending
 from streams.alerts.baseline import References
 from streams.alerts.evaluation import Window, evaluate, kind_of, latencies_of
@@ -26,7 +27,6 @@ from streams.alerts.rule import BudgetRule, ComparingRule, Rule, dumped, parse_r
 from streams.alerts.shares import ALWAYS, Change, ClosedShare, Kind, Shares
 from streams.alerts.state import Outbox, RuleState, unpack_rule
 from streams.announce import target
-from streams.windows.panes import MINUTE, SECOND, Micros
 
 _TABLES: Final = ("chat.windows", "chat.usage")
 _BEGINS_ANEW: Final = ("metric", "period", "filter")

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from schemas.time import Micros
 from streams.alerts.lifecycle import Record
 from streams.alerts.rule import Rule
-from streams.windows.panes import Micros
 
 
 class RuleVersion(NamedTuple):

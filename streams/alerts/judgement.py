@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from schemas.time import SECOND, Micros
 from streams.alerts.evaluation import Evaluated, Window, evaluate, selected
 from streams.alerts.lifecycle import FIRING, PENDING, RESOLVED, Group, OpenAlert, Record, Verdict, advance
 from streams.alerts.lifecycle import alert_id as id_of
@@ -28,7 +29,6 @@ from streams.alerts.records import (
 )
 from streams.alerts.rule import AbsenceRule, ComparingRule, Rule, WatchdogRule
 from streams.alerts.state import RuleState, Seen
-from streams.windows.panes import SECOND, Micros
 
 _WITHOUT_DATA: Final = {"keep": Verdict.UNKNOWN, "ok": Verdict.HOLDS, "alert": Verdict.VIOLATES}
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final, Literal
 
-from streams.windows.panes import Micros
+from schemas.time import Micros
 
 Group = tuple[str, ...]
 """The values of a grouping's keys, in their order."""

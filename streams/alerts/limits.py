@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from streams.windows.panes import DAY, MINUTE, Micros
+from schemas.time import DAY, MINUTE, Micros
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,15 @@ from zoneinfo import ZoneInfo
 import polars as pl
 from clickhouse_connect.driver.client import Client
 
-from sinks import backoff
-from sinks.aside import aside
-from sinks.clickhouse import is_transient, said
+from clients import backoff
+from clients.clickhouse.connection import is_transient, said
+from infra.daemon_thread import daemon_thread
+from schemas.time import DAY, MINUTE, SECOND, Micros, clock
 from streams.alerts import past_sql
 from streams.alerts.judged import Question
 from streams.alerts.past_sql import Query
 from streams.alerts.rule import BaselineRule, BudgetRule, ChangeRule, GroupedRule
-from streams.clock import clock
 from streams.windows.measures import GROUPINGS
-from streams.windows.panes import DAY, MINUTE, SECOND, Micros
 
 _LOG: Final = logging.getLogger(__name__)
 _QUERY_S: Final = 30
@@ -160,7 +159,7 @@ class Past:
             try:
                 # One at a time: many rules that wake up together leave ClickHouse to the others.
                 async with self._one_at_a_time:
-                    return await aside(self._read, question)
+                    return await daemon_thread(self._read, question)
             except _NotYetError:
                 await asyncio.sleep(_LOOK_AGAIN_S)
                 continue

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, Final, NamedTuple
 
+from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros, micros_of
 from streams.alerts.baseline import slot_length
 from streams.alerts.filters import pattern
 from streams.alerts.measures import SAMPLE_GROUPING, Cost, Counted, Latency, Measure
 from streams.alerts.rule_base import GroupedRule
 from streams.alerts.rule_kinds import BaselineRule, BudgetRule, ChangeRule
 from streams.windows.measures import GROUPINGS
-from streams.windows.panes import DAY, HOUR, MINUTE, SECOND, Micros, micros_of
 
 ReferredRule = BaselineRule | ChangeRule
 """Rules that hold a value against earlier ones."""

@@ -13,12 +13,12 @@ import polars as pl
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
-from sinks.sketches import dd_sketches
+from clients.clickhouse.sketches import dd_sketches
+from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros
 from streams.alerts.judged import Question
 from streams.alerts.past import read
 from streams.windows.block import row_schema
 from streams.windows.measures import Grouping
-from streams.windows.panes import DAY, HOUR, MINUTE, SECOND, Micros
 
 _MOST_ROWS: Final = 50_000
 """Read at once, as far as panes are not larger: with sketches some 50 MB."""

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from schemas.time import Micros
 from schemas.topics import REQUESTS, SAMPLES
 from streams.alerts.lifecycle import FIRING, PENDING, RESOLVED, Group, OpenAlert, Record
 from streams.alerts.measures import SAMPLE_GROUPING
 from streams.alerts.rule import Rule
 from streams.alerts.shares import Source
 from streams.alerts.units import show, write_duration
-from streams.windows.panes import Micros
 
 _COMPARED: Final = {">": "over", ">=": "at or over", "<": "under", "<=": "at or under"}
 

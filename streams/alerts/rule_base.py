@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros
 from streams.alerts import filters
 from streams.alerts.bounds import PANES, SECOND_GROUPINGS, whole_panes, within
 from streams.alerts.errors import FieldError
@@ -42,7 +43,6 @@ from streams.alerts.measures import (
 )
 from streams.alerts.quiet import QuietHours
 from streams.alerts.units import Unit
-from streams.windows.panes import DAY, HOUR, MINUTE, SECOND, Micros
 
 
 class RuleBase(BaseModel):

@@ -5,13 +5,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import StrictBool, StrictInt, ValidationInfo, field_serializer, field_validator
 
+from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros
 from streams.alerts.bounds import above_zero, signed, unit_of, whole_panes, within
 from streams.alerts.errors import FieldError
 from streams.alerts.fields import WRITTEN, Duration, Period, Severity, ShareOf, said
 from streams.alerts.measures import SAMPLE_PREFIX, Counted, measure
 from streams.alerts.rule_base import GroupedRule, RuleBase, WindowedRule
 from streams.alerts.units import DEVIATIONS, SHARE, Unit, write_duration
-from streams.windows.panes import DAY, HOUR, MINUTE, SECOND, Micros
 
 
 class ThresholdRule(WindowedRule):

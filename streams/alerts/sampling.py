@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from schemas.batch import OFFSET
+from schemas.time import MINUTE, SECOND, Micros
 from streams.alerts.baseline import References
 from streams.alerts.evaluation import Evaluated, Window, evaluate
 from streams.alerts.judged import Judged, Question, RuleVersion
@@ -24,7 +25,6 @@ from streams.alerts.records import Evidence, alert_record, summary
 from streams.alerts.rule import AbsenceRule, BaselineRule, ChangeRule, ComparingRule
 from streams.alerts.shares import ALWAYS, Source
 from streams.alerts.state import Outbox, RuleState, Seen, unpack_rule
-from streams.windows.panes import MINUTE, SECOND, Micros
 
 SampledRule = ComparingRule | AbsenceRule
 

@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.errors import Reason, RefusedError
+from schemas.time import MINUTE, SECOND, Micros, micros_of
 from schemas.topics import USAGE, WINDOWS
 from streams.windows.block import read_rows, row_schema
 from streams.windows.measures import GROUPINGS, LATENCIES, Grouping
 from streams.windows.merge import merge
-from streams.windows.panes import MINUTE, SECOND, Micros, micros_of
 
 ALWAYS: Final[Micros] = -(2**62)
 """Before every pane."""

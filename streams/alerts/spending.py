@@ -11,10 +11,11 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from schemas.time import HOUR, MINUTE, SECOND, Micros, micros_of
 from streams.alerts.measures import Counted
 from streams.alerts.rule import BudgetRule, dumped
 from streams.alerts.state import RuleState
-from streams.windows.panes import HOUR, MINUTE, SECOND, Micros, Pane, micros_of
+from streams.windows.panes import Pane
 
 RECENT: Final[Micros] = 15 * MINUTE
 """In spans of it the last hour is kept."""

@@ -13,9 +13,9 @@ import orjson
 import polars as pl
 import zstandard
 
+from schemas.time import Micros
 from streams.alerts.errors import AlertError
 from streams.alerts.lifecycle import Group, OpenAlert, Record
-from streams.windows.panes import Micros
 
 _VERSION: Final = b"\x01"
 _LENGTH: Final = 8

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros
 from streams.alerts.errors import UnitError
-from streams.windows.panes import DAY, HOUR, MINUTE, SECOND, Micros
 
 _FIGURE: Final = re.compile(
     r"(?P<sign>[+\-−]?)\s*"

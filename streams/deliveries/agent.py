@@ -23,8 +23,8 @@ from aiokafka.errors import KafkaError
 from infra.settings import DeliverySettings
 from schemas import topics
 from schemas.errors import SchemaError
+from schemas.time import SECOND, Micros, clock
 from streams.catalogue import Catalogue
-from streams.clock import clock
 from streams.definitions import Definition, Registrar
 from streams.deliveries import metrics
 from streams.deliveries.bodies import Bodies, read_notification
@@ -43,7 +43,6 @@ from streams.deliveries.sending import Sending
 from streams.deliveries.vigil import Shut, Vigil
 from streams.runtime.harness import Record
 from streams.runtime.ledger import Ledger, State
-from streams.windows.panes import SECOND, Micros
 
 log = logging.getLogger(__name__)
 

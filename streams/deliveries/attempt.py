@@ -2,10 +2,10 @@
 
 from typing import Any, Final
 
+from schemas.time import Micros
 from streams.deliveries.channel import Response
 from streams.deliveries.delivery import Delivery
 from streams.deliveries.outcome import Next, Outcome
-from streams.windows.panes import Micros
 
 LARGEST_REQUEST: Final = 8 * 1024
 LARGEST_RESPONSE: Final = 2 * 1024

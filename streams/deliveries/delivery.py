@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 import zstandard
 
+from schemas.time import Micros
 from streams.deliveries.notification import Notification
-from streams.windows.panes import Micros
 
 _VERSION: Final = 1
 _LENGTH: Final = 4

@@ -2,9 +2,9 @@
 
 import heapq
 
+from schemas.time import Micros
 from streams.deliveries.delivery import Delivery
 from streams.deliveries.lane import Lane
-from streams.windows.panes import Micros
 
 
 class Dispatch:

@@ -5,7 +5,7 @@ from typing import Final
 
 import orjson
 
-from streams.windows.panes import DAY, Micros
+from schemas.time import DAY, Micros
 
 WARNINGS: Final = (0.5, 0.7, 0.9)
 """At which shares of the time until it is disabled people are warned."""

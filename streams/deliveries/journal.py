@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
+from schemas.time import SECOND, Micros
 from streams.deliveries.remembered import Fold, Over, Remembered
-from streams.windows.panes import SECOND, Micros
 
 LOGGED: Final = b"l"
 """The key of the entry that says until when everything concluded is in the log."""

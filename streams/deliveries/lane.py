@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from schemas.time import MINUTE, SECOND, Micros
 from streams.deliveries.delivery import Delivery
 from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.health import Health
 from streams.deliveries.subscription import ENDPOINT_TEST
-from streams.windows.panes import MINUTE, SECOND, Micros
 
 _BURST: Final = SECOND // 10
 """So much of a second's rate may begin at once: what begins late doesn't lower the rate."""

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import orjson
 
+from schemas.time import SECOND, Micros
 from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.notification import Notification
 from streams.deliveries.subscription import ENDPOINT_FAILING
 from streams.deliveries.vigil import Notice
-from streams.windows.panes import SECOND, Micros
 
 _ID: Final = 20
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from streams.windows.panes import Micros, micros_of
+from schemas.time import Micros, micros_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from infra.settings import DeliverySettings
+from schemas.time import DAY, SECOND, Micros, micros
 from streams.deliveries.attempt import attempt_record, decision_record
 from streams.deliveries.channel import Response
 from streams.deliveries.delivery import Delivery, Entry, digest_of, is_delivery, key_of, pack, unpack
@@ -29,7 +30,6 @@ from streams.deliveries.outcome import Next, Outcome, Verdict, follows
 from streams.deliveries.remembered import Fold, Over, Remembered
 from streams.deliveries.schedule import Schedule
 from streams.deliveries.subscription import ENDPOINT_TEST
-from streams.windows.panes import DAY, SECOND, Micros, micros
 
 _ONCE: Final = Schedule(())
 """Of a test: a person waits for what comes of it."""

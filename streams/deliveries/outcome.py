@@ -4,8 +4,8 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import NamedTuple
 
+from schemas.time import Micros
 from streams.deliveries.schedule import Schedule
-from streams.windows.panes import Micros
 
 
 class Verdict(StrEnum):

@@ -9,7 +9,7 @@ waits for its receiver for long costs nothing, and counts for a moment only: who
 
 from typing import Final, NamedTuple
 
-from streams.windows.panes import SECOND, Micros
+from schemas.time import SECOND, Micros
 
 _YOUNG: Final = SECOND // 10
 """So long an attempt counts while it waits for its answer."""

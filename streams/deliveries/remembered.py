@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.windows.panes import Micros
+from schemas.time import Micros
 
 _PREFIX: Final = b"m"
 _BLOCK: Final = 4096

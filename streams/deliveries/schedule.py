@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from streams.windows.panes import HOUR, MINUTE, SECOND, Micros, micros
+from schemas.time import HOUR, MINUTE, SECOND, Micros, micros
 
 LONGEST_WAIT: Final = 24 * HOUR
 """The most that a receiver can ask for by Retry-After."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from schemas import topics
-from streams.clock import clock
+from schemas.time import SECOND, Micros, clock
 from streams.deliveries import metrics
 from streams.deliveries.bodies import Bodies
 from streams.deliveries.channel import Channel, Response
@@ -23,7 +23,6 @@ from streams.deliveries.outbox import Conclusion, Outbox
 from streams.deliveries.outcome import Outcome, Verdict
 from streams.deliveries.pace import Pace
 from streams.runtime.ledger import Ledger, MovedError
-from streams.windows.panes import SECOND, Micros
 
 log = logging.getLogger(__name__)
 

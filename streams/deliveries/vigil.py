@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from schemas.time import HOUR, MINUTE, Micros
 from streams.deliveries.health import Health
 from streams.deliveries.lane import Lane, Target
 from streams.deliveries.outbox import Outbox
-from streams.windows.panes import HOUR, MINUTE, Micros
 
 _HEALTH: Final = b"e"
 _SHUT: Final = b"x"

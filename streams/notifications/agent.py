@@ -21,8 +21,8 @@ from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.errors import SchemaError
 from schemas.registry import SchemaRegistry
+from schemas.time import SECOND, Micros, clock
 from schemas.topics import ALERTS, DECISIONS, NOTIFICATIONS, NOTIFIER_STATE
-from streams.clock import clock
 from streams.notifications import metrics
 from streams.notifications.definitions import Definitions
 from streams.notifications.notifier import Notifier, Planned, Terms
@@ -31,7 +31,6 @@ from streams.notifications.subscribing import Subscribing
 from streams.notifications.terms import terms_of
 from streams.runtime.harness import Agent, Record, Wiring
 from streams.runtime.ledger import Ledger, MovedError, State
-from streams.windows.panes import SECOND, Micros
 
 log = logging.getLogger(__name__)
 

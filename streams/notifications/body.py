@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import orjson
 
+from schemas.time import Micros
 from streams.notifications.transition import Transition, pairs
-from streams.windows.panes import Micros
 
 VERSION: Final = 1
 MOST_SOURCES: Final = 16

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
+from schemas.time import Micros
 from streams.notifications.grouping import Group, Intervals, Item, Member, Telling, batches
 from streams.notifications.plan import Plan
 from streams.notifications.routing import ALERT_REMINDER, TYPES
 from streams.notifications.setup import Holding, Setup
 from streams.notifications.state import OpenAlert
 from streams.notifications.transition import FIRING, RESOLVED
-from streams.windows.panes import Micros
 
 Alerts = Mapping[str, OpenAlert]
 

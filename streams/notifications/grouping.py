@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from streams.windows.panes import MINUTE, SECOND, Micros
+from schemas.time import MINUTE, SECOND, Micros
 
 MOST_TOGETHER: Final = 200
 """Alerts in one notification."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Any, Final
 
+from schemas.time import Micros
 from streams.alerts.rule import RuleBase
 from streams.deliveries.endpoint import Endpoint
 from streams.notifications.flush import flush, remind, reminding_at, takes_end
@@ -21,7 +22,6 @@ from streams.notifications.setup import Holding, Setup
 from streams.notifications.silence import Acknowledgement, Silence
 from streams.notifications.state import Commit, Commits, Memory, OpenAlert, Outbox
 from streams.notifications.transition import FIRING, PENDING, RESOLVED, Transition
-from streams.windows.panes import Micros
 
 _NEVER: Final[Micros] = 2**63
 

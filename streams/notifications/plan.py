@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from schemas.time import Micros
 from streams.notifications.body import alert_item, alerts_data, body
 from streams.notifications.grouping import GroupId, Item, Member, Telling, common
 from streams.notifications.ids import decision_id, notification_id
 from streams.notifications.setup import Hold
 from streams.notifications.state import OpenAlert, Outbox
 from streams.notifications.transition import Transition
-from streams.windows.panes import Micros
 
 _MOST_NOTIFICATIONS = 256
 _MOST_DECISIONS = 2_000

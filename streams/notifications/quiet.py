@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from datetime import tzinfo
 
+from schemas.time import Micros
 from streams.alerts.quiet import quiet_until
 from streams.alerts.rule import RuleBase
-from streams.windows.panes import Micros
 
 
 class Quiet:

@@ -6,6 +6,7 @@ from datetime import UTC, tzinfo
 from functools import cached_property
 from typing import Literal, NamedTuple
 
+from schemas.time import Micros
 from streams.alerts.rule import BudgetRule, RuleBase
 from streams.deliveries.endpoint import Endpoint
 from streams.notifications.body import instant
@@ -14,7 +15,6 @@ from streams.notifications.quiet import Quiet
 from streams.notifications.routing import Routing
 from streams.notifications.silence import Acknowledgement, Silence
 from streams.notifications.transition import Transition
-from streams.windows.panes import Micros
 
 Held = Literal["acknowledged", "silenced", "inhibited", "quiet"]
 

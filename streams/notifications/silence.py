@@ -19,9 +19,9 @@ from pydantic import (
     model_validator,
 )
 
+from schemas.time import Micros, micros_of
 from streams.notifications import pattern
 from streams.notifications.errors import Fault, SilenceError
-from streams.windows.panes import Micros, micros_of
 
 Operator = Literal["=", "!=", "=~"]
 

@@ -16,10 +16,10 @@ from typing import Any, Final
 import orjson
 import zstandard
 
+from schemas.time import DAY, Micros
 from streams.notifications.errors import StateError
 from streams.notifications.grouping import Group, GroupId
 from streams.notifications.transition import FIRING, Transition
-from streams.windows.panes import DAY, Micros
 
 HEAD: Final = b"head"
 _BUCKETS: Final = 64

@@ -18,20 +18,19 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
+from clients.kafka.sizes import LARGEST_FETCH
 from schemas.codec import Codec
 from schemas.columnar import ColumnarReader, refuse_future
 from schemas.contract import schema
 from schemas.errors import RefusedError, RegistryUnavailableError, SchemaError
 from schemas.registry import SchemaRegistry
+from schemas.time import Micros, clock, micros_of
 from schemas.topics import CLOSED, NOTIFICATIONS, REQUESTS, SPANS
 from schemas.validity import refuse_invalid
-from streams.clock import clock
 from streams.notifications import metrics
 from streams.notifications.definitions import Definitions
 from streams.notifications.subscriptions import Notification, Subscriptions
-from streams.runtime.application import LARGEST_FETCH
 from streams.windows.block import read_rows
-from streams.windows.panes import Micros, micros_of
 
 log = logging.getLogger(__name__)
 

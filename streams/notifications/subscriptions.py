@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.batch import OFFSET
+from schemas.time import Micros, micros_of
 from schemas.topics import CLOSED, REQUESTS, SPANS
 from streams.alerts.filters import pattern
 from streams.deliveries.endpoint import Endpoint
@@ -28,7 +29,6 @@ from streams.notifications.grouping import MOST_TOGETHER
 from streams.notifications.ids import notification_id
 from streams.notifications.transition import pairs
 from streams.windows.measures import GROUPINGS, LATENCIES, SUMS
-from streams.windows.panes import Micros, micros_of
 
 TOPICS: Final = {WINDOW_CLOSED: CLOSED.name, REQUEST_FAILED: REQUESTS.name, SPAN_ENDED: SPANS.name}
 """Where each type of event comes from."""

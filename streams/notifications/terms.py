@@ -1,9 +1,9 @@
 """What a notifier goes by, from the settings."""
 
 from infra.settings import NotificationSettings, WindowSettings
+from schemas.time import micros
 from streams.notifications.grouping import Intervals
 from streams.notifications.notifier import Terms
-from streams.windows.panes import micros
 
 
 def terms_of(settings: NotificationSettings, windows: WindowSettings) -> Terms:

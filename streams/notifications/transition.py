@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
-from streams.windows.panes import Micros, micros_of
+from schemas.time import Micros, micros_of
 
 PENDING: Final = "pending"
 FIRING: Final = "firing"

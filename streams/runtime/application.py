@@ -10,6 +10,7 @@ import faust
 from faust.types import EventT, StreamT
 from yarl import URL
 
+from clients.kafka.sizes import LARGEST_FETCH
 from infra.settings import KafkaSettings
 from schemas.topics import Topic
 from streams.runtime.transport import Records
@@ -19,7 +20,6 @@ log = logging.getLogger(__name__)
 Acknowledge = Callable[[EventT[Any]], Awaitable[bool]]
 Table = TypeVar("Table", bound=faust.Table[Any, Any])
 
-LARGEST_FETCH: Final = 16 * 1024 * 1024
 RAW: Final[dict[str, Any]] = {
     "key_type": bytes,
     "value_type": bytes,

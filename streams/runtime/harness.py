@@ -23,14 +23,13 @@ import faust
 from faust.types import TP, EventT
 
 from infra.settings import KafkaSettings
+from schemas.time import Micros, clock
 from schemas.topics import Topic
-from streams.clock import clock
 from streams.runtime import application
 from streams.runtime.application import Acknowledge, add_table, attend, broker_url, give_up, new_app
 from streams.runtime.following import Following
 from streams.runtime.ledger import KafkaLedger, Ledger, MovedError, State, decode_key, decode_state, is_older
 from streams.runtime.transport import Batching, BatchTransport
-from streams.windows.panes import Micros
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from aiokafka.errors import KafkaError
 
-from infra.producer import OnDemandProducer
+from clients.kafka.producers import OnDemandProducer
+from clients.kafka.sizes import LARGEST_FETCH
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import Topic
-from streams.runtime.application import LARGEST_FETCH
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,9 @@ from faust.types import TP, AppT, Message
 from faust.types.tuples import ConsumerMessage
 from yarl import URL
 
-from infra.consumer import end, leave
-from schemas.fetched import leave_bare
+from clients.kafka.consumers import leave
+from clients.kafka.fetched import leave_bare
+from infra.tasks import end
 from streams import together
 
 _REBALANCING_PAUSE = 0.05

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from schemas.time import Micros
 from streams.columns import Codes, coded, compress, integers
 from streams.windows import sketch
 from streams.windows.measures import Grouping
-from streams.windows.panes import Micros, Pane
+from streams.windows.panes import Pane
 
 Ints = npt.NDArray[np.int64]
 

@@ -10,9 +10,9 @@ import zstandard
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.errors import Reason, RefusedError
+from schemas.time import Micros, micros_of
 from streams.windows import packing
 from streams.windows.measures import GROUPINGS, Grouping
-from streams.windows.panes import Micros, micros_of
 
 
 class BlockKey(NamedTuple):

@@ -8,27 +8,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-Micros = int
+from schemas.time import DAY, EPOCH, SECOND, Micros, micros, micros_of
 
-SECOND: Final[Micros] = 1_000_000
-MINUTE: Final[Micros] = 60 * SECOND
-HOUR: Final[Micros] = 60 * MINUTE
-DAY: Final[Micros] = 24 * HOUR
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FURTHEST: Final = timedelta(hours=26)
 """More than any zone's clock was ever put forward at once."""
 _MANY_DAYS: Final = 400
-
-
-def micros(span: timedelta) -> Micros:
-    """A span of time in microseconds."""
-    return span // timedelta(microseconds=1)
-
-
-def micros_of(time: datetime) -> Micros:
-    """An aware datetime in microseconds since 1970, UTC."""
-    return micros(time - _EPOCH)
 
 
 @dataclass(frozen=True)
@@ -56,7 +40,7 @@ class Pane:
         """The end (excluded) of the pane that starts at `start`. A calendar day may have 23 or 25 hours."""
         if self.length is not None:
             return start + self.length
-        day = (_local(start, self.zone).replace(tzinfo=UTC) - _EPOCH).days
+        day = (_local(start, self.zone).replace(tzinfo=UTC) - EPOCH).days
         while (end := _midnight(day, self.zone)) <= start:
             day += 1
         return end
@@ -80,7 +64,7 @@ def _days_around(times: npt.NDArray[np.int64]) -> list[int]:
 
 
 def _local(time: Micros, zone: tzinfo) -> datetime:
-    return (_EPOCH + timedelta(microseconds=time)).astimezone(zone)
+    return (EPOCH + timedelta(microseconds=time)).astimezone(zone)
 
 
 @lru_cache(maxsize=100_000)
@@ -91,7 +75,7 @@ def _midnight(day: int, zone: tzinfo) -> Micros:
     There may be no midnight, where the clock is put forward over it, or two, where it is put back; even
     no such day, where a country moved across the date line.
     """
-    naive = _EPOCH.replace(tzinfo=None) + timedelta(days=day)
+    naive = EPOCH.replace(tzinfo=None) + timedelta(days=day)
     midnight = naive.replace(tzinfo=zone)
     found = micros_of(midnight)
     if _local(found, zone).replace(tzinfo=None) == naive:

@@ -13,10 +13,11 @@ import numpy.typing as npt
 import polars as pl
 
 from schemas.batch import OFFSET
+from schemas.time import MINUTE, SECOND, Micros
 from streams.windows.aggregate import Events, Share, aggregate
 from streams.windows.block import Block, BlockKey
 from streams.windows.measures import Grouping
-from streams.windows.panes import MINUTE, SECOND, Micros, Pane
+from streams.windows.panes import Pane
 from streams.windows.plan import Plan
 from streams.windows.repeats import Repeats
 from streams.windows.state import BlockState, restore

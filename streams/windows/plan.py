@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from schemas.time import HOUR, Micros
 from streams.windows.measures import Grouping
-from streams.windows.panes import HOUR, Micros, Pane
+from streams.windows.panes import Pane
 
 
 @dataclass(frozen=True)

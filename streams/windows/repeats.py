@@ -13,8 +13,8 @@ import numpy.typing as npt
 import polars as pl
 
 from schemas.batch import OFFSET
+from schemas.time import MINUTE, Micros
 from streams.columns import integers
-from streams.windows.panes import MINUTE, Micros
 
 HORIZON: Final = 5
 """Minutes that are remembered before the present one."""

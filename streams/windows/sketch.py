@@ -6,7 +6,6 @@ whole numbers too, computed exactly, so that every machine puts a value into the
 """
 
 import math
-import struct
 from fractions import Fraction
 from typing import Final
 
@@ -63,33 +62,3 @@ def quantile(keys: npt.ArrayLike, counts: npt.ArrayLike, q: float) -> float:
         return math.nan
     rank = math.floor(q * (int(cumulative[-1]) - 1))
     return float(value_of(np.asarray(keys)[np.searchsorted(cumulative, rank, side="right")]))
-
-
-def _varint(n: int) -> bytes:
-    out = bytearray()
-    while n > 0x7F:
-        out.append(n & 0x7F | 0x80)
-        n >>= 7
-    out.append(n)
-    return bytes(out)
-
-
-_DD_HEAD: Final = b"\x02" + struct.pack("<dd", GAMMA, 0.0) + b"\x01\x04"
-_DD_TAIL: Final = bytes.fromhex("030C00FEFFFFFF0F02040000000000000000")
-_ZIGZAG_DELTAS: Final = [_varint(2 * n) for n in range(WIDTH)]
-
-
-def dd_state(keys: npt.ArrayLike, counts: npt.ArrayLike) -> bytes:
-    """A sketch (ascending keys) as ClickHouse's state of `quantilesDD(0.01, …)`.
-
-    Layout: index mapping (`02`, γ, offset 0), the positive store (`01 04`, varint n, n times a zigzag
-    varint of the key's difference from the one before and a float64 count), an empty negative store,
-    a zero count of 0.
-    """
-    keys = np.asarray(keys, dtype=np.int64)
-    deltas = np.diff(keys, prepend=0).tolist()
-    weights = np.asarray(counts, dtype="<f8").tobytes()
-    body = b"".join(
-        [part for i, d in enumerate(deltas) for part in (_ZIGZAG_DELTAS[d], weights[8 * i : 8 * i + 8])]
-    )
-    return b"".join((_DD_HEAD, _varint(len(keys)), body, _DD_TAIL))

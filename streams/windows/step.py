@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from schemas.time import Micros
 from streams.windows.block import Block, BlockKey
 from streams.windows.measures import Grouping
-from streams.windows.panes import Micros
 from streams.windows.state import BlockState
 
 

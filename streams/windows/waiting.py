@@ -10,8 +10,9 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from schemas.time import Micros
 from streams.windows.aggregate import Events
-from streams.windows.panes import Micros, Pane
+from streams.windows.panes import Pane
 
 _NEVER: Final[Micros] = np.iinfo(np.int64).max
 

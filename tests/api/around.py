@@ -27,12 +27,12 @@ from api.times import Clock
 from infra.settings import ClickHouseSettings, NotificationSettings, WindowSettings
 from schemas.codec import Codec
 from schemas.contract import schema
+from schemas.time import SECOND, Micros
 from schemas.topics import Topic
 from streams.definitions import Definition, decode, encode
 from streams.deliveries.addresses import AllowList
 from streams.deliveries.notification import Notification
 from streams.deliveries.secrets import Vault
-from streams.windows.panes import SECOND, Micros
 
 KEY: Final = "cg_a-key-that-only-tests-know-of"
 ADMIN: Final = MappingProxyType({"Authorization": f"Bearer {KEY}"})

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from schemas.time import MINUTE, SECOND, Micros
 from streams.windows.block import Block, BlockKey, pack_rows, row_schema, write_block
 from streams.windows.measures import GROUPINGS, LATENCIES
-from streams.windows.panes import MINUTE, SECOND, Micros
 from streams.windows.sketch import keys_of
 
 NOON: Micros = 1_777_896_000 * SECOND

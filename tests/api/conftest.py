@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from clients.clickhouse.connection import connect
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings, RetentionSettings
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import Topic
 from sinks.alerts import writers
-from sinks.clickhouse import connect
 from sinks.tables import migrate
 from sinks.writer import Fetch, Step, Tenure
 from tests.sinks.storing import window_writer

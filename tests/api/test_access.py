@@ -12,8 +12,8 @@ from api.access.throttle import Throttle
 from api.errors import ForbiddenError, ThrottledError, UnauthorizedError, UnavailableError
 from api.models.rules import RULE_EXAMPLE
 from infra.settings import AccessSettings, ClickHouseSettings
+from schemas.time import SECOND
 from schemas.topics import ACCESS
-from streams.windows.panes import SECOND
 from tests.api.around import ADMIN, KEY, NOON, Around, MemoryTopics, Time
 
 ADDRESS = "192.0.2.7"

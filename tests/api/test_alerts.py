@@ -13,9 +13,9 @@ from api.models.endpoints import ENDPOINT_EXAMPLE
 from api.models.rules import RULE_EXAMPLE
 from api.times import to_time
 from infra.settings import ClickHouseSettings
+from schemas.time import SECOND
 from schemas.topics import ALERTS, DECISIONS, DELIVERIES, NOTIFICATIONS, RULES, SILENCES
 from streams.definitions import Definition
-from streams.windows.panes import SECOND
 from tests.api.around import ADMIN, NOON, Around, alert, read_back
 from tests.api.conftest import store_records
 

@@ -9,9 +9,9 @@ import pytest
 from api.alerting.courier import Redriver
 from api.models.endpoints import ENDPOINT_EXAMPLE
 from infra.settings import ClickHouseSettings
+from schemas.time import MINUTE, SECOND
 from schemas.topics import DELIVERIES, NOTIFICATIONS
 from streams.deliveries.notification import Notification
-from streams.windows.panes import MINUTE, SECOND
 from tests.api.around import ADMIN, NOON, Around, Sent
 from tests.api.conftest import store_records
 

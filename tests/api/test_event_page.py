@@ -12,9 +12,9 @@ from api.events.selection import Place, of_transition
 from api.models.alerts import Alert
 from api.models.events import Covered, Events, EventSource, ShownRequest
 from api.times import to_time
+from schemas.time import MINUTE, SECOND
 from schemas.topics import REQUESTS, SAMPLES
 from streams.notifications.transition import Transition
-from streams.windows.panes import MINUTE, SECOND
 from tests.api.around import NOON, alert
 
 START, END = NOON - 6 * MINUTE, NOON - MINUTE

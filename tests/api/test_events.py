@@ -6,15 +6,15 @@ from typing import Any
 import httpx
 import pytest
 
+from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings
 from schemas.codec import Codec
 from schemas.contract import schema
+from schemas.time import MINUTE, SECOND
 from schemas.topics import ALERTS, REQUESTS, SAMPLES, SPANS, Topic
 from sinks import events, samples, spans
-from sinks.clickhouse import connect
 from sinks.writer import Fetch, Tenure
 from streams.pricing import PriceList
-from streams.windows.panes import MINUTE, SECOND
 from tests.api.around import NOON, Around, alert
 from tests.api.blocks import block, some_requests
 from tests.api.conftest import store_records, store_windows

@@ -13,7 +13,7 @@ from api.history.store import History
 from api.live.state import Include
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings
-from streams.windows.panes import HOUR, MINUTE, SECOND
+from schemas.time import HOUR, MINUTE, SECOND
 from tests.api.blocks import NOON, Request, block, blocks_of, exact_quantile, some_requests
 from tests.api.conftest import WriteWindows
 from tests.api.test_question import question

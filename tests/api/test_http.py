@@ -25,7 +25,7 @@ from api.models import (
 )
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings
-from streams.windows.panes import SECOND
+from schemas.time import SECOND
 from tests.api.around import Around, alert
 from tests.api.blocks import NOON, Request, block
 from tests.api.conftest import WriteWindows

@@ -8,8 +8,8 @@ from api.live.coverage import Heartbeat
 from api.live.figures import groups
 from api.live.live import Record, newest
 from api.live.state import Include, Limits, LiveState
+from schemas.time import HOUR, MINUTE, SECOND
 from streams.windows.block import read_block, write_block
-from streams.windows.panes import HOUR, MINUTE, SECOND
 from tests.api.blocks import NOON, Request, block, blocks_of, exact_quantile, some_requests
 
 NOW = NOON + 30 * SECOND

@@ -15,9 +15,9 @@ from infra.ports import free_port
 from infra.settings import ClickHouseSettings
 from schemas.codec import Codec
 from schemas.contract import schema
+from schemas.time import DAY, MINUTE, SECOND
 from schemas.topics import CLOSED, USAGE, WINDOWS
 from streams.windows.block import BlockKey
-from streams.windows.panes import DAY, MINUTE, SECOND
 from tests.api.blocks import blocks_of, exact_quantile, some_requests
 from tests.api.process import PATIENCE, publish, running, start, wait_for
 

@@ -3,8 +3,8 @@
 import pytest
 
 from api.health.progress import FOLLOWERS, PATIENCE, Follower, Offsets, Progress, Sighting, Verdict
+from schemas.time import SECOND
 from schemas.topics import TOPICS
-from streams.windows.panes import SECOND
 
 ROLLUP = Follower("rollup", "chatgauge-rollup", "chat.requests")
 

@@ -10,7 +10,7 @@ from api.history.question import MAX_STEPS, UNITS, Aggregation, Kind, Question, 
 from api.history.sql import overall, series
 from api.live.state import Include
 from api.times import parse_span, parse_time, to_time
-from streams.windows.panes import DAY, HOUR, MINUTE
+from schemas.time import DAY, HOUR, MINUTE
 from tests.api.blocks import NOON
 
 

@@ -11,10 +11,10 @@ import pytest
 from api.models.endpoints import ENDPOINT_EXAMPLE
 from api.models.rules import RULE_EXAMPLE
 from infra.settings import ClickHouseSettings
+from schemas.time import MINUTE
 from schemas.topics import RULES
 from streams.alerts.rule import parse_rule
 from streams.definitions import Definition
-from streams.windows.panes import MINUTE
 from tests.api.around import ADMIN, NOON, Around
 from tests.api.blocks import Request, block
 from tests.api.conftest import store_windows

@@ -16,11 +16,11 @@ from cli import backtest as command
 from cli import definitions
 from cli.definitions import NoSuchRuleError, rule_of_file, rule_of_files
 from cli.main import app
+from clients.clickhouse.connection import connect
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings, RetentionSettings
 from infra.topics import create
 from schemas.topics import ENDPOINTS, RULES, Topic
-from sinks.clickhouse import connect
 from sinks.tables import prepare
 from streams.alerts.rule import dumped
 from streams.definitions import Definition, Registrar

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from clients.clickhouse.connection import connect
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings, RetentionSettings
-from sinks.clickhouse import connect
 from sinks.tables import prepare
 
 Command = subprocess.CompletedProcess[str]

@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from infra.settings import ClickHouseSettings
+from schemas.time import MINUTE, micros_of
 from schemas.topics import ENDPOINTS, RULES, Topic
 from streams.definitions import Definition, Registrar
-from streams.windows.panes import MINUTE, micros_of
 from tests.end_to_end.parts import Parts
 from tests.end_to_end.webhooks import Webhooks
 from tests.streams.alerts.source import Source

@@ -8,12 +8,13 @@ import pyarrow as pa
 import zstandard
 
 from api.live.state import Include, LiveState
+from clients.clickhouse.sketches import dd_state
 from schemas.errors import SchemaError
+from schemas.time import MINUTE
 from streams.windows import sketch
 from streams.windows.block import Block, BlockKey, pack_rows, read_block, row_schema, write_block
 from streams.windows.measures import GROUPINGS, Grouping
 from streams.windows.merge import merge
-from streams.windows.panes import MINUTE
 from streams.windows.state import restore
 from tests.fuzz.mutation import spoiled
 
@@ -80,7 +81,7 @@ class WindowBlocks:
                 rows[f"{measure}_keys"].to_pylist(), rows[f"{measure}_counts"].to_pylist(), strict=True
             ):
                 if keys:
-                    sketch.dd_state(keys, counts)
+                    dd_state(keys, counts)
                     assert sketch.quantile(keys, counts, 0.5) > 0
         groups = set(zip(*(rows[name].to_pylist() for name in grouping.keys), strict=True))
         if rows.num_rows and len(groups or {()}) == rows.num_rows:

@@ -12,10 +12,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from clickhouse_connect.driver.client import Client
 from prometheus_client import CollectorRegistry
 
+from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings, SinkSettings
 from schemas.topics import Topic
 from sinks import events
-from sinks.clickhouse import connect
 from sinks.consumer import group_of
 from sinks.dead_letters import DeadLetterWriter
 from sinks.insert import Store

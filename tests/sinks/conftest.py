@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from clients.clickhouse.connection import connect
 from infra import topics
 from infra.settings import ClickHouseSettings, RetentionSettings
 from schemas.topics import DEAD_LETTERS, REQUESTS, WINDOWS
-from sinks.clickhouse import connect
 from sinks.tables import migrate
 from tests.sinks.at_work import PARTITIONS, Place
 

@@ -12,11 +12,11 @@ from aiokafka import AIOKafkaProducer
 from clickhouse_connect.driver.client import Client
 from prometheus_client import CollectorRegistry
 
+from clients.clickhouse.connection import connect
 from infra import topics
 from infra.settings import ClickHouseSettings, SinkSettings
 from schemas.topics import DEAD_LETTERS, Topic
 from sinks import alerts
-from sinks.clickhouse import connect
 from sinks.insert import Store
 from sinks.letters import DeadLetterBox
 from sinks.metrics import SinkMetrics

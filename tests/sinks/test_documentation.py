@@ -10,11 +10,11 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from prometheus_client import CollectorRegistry
 
+from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings, RetentionSettings
 from schemas.codec import Codec
 from schemas.contract import schema
 from sinks import alerts, events, samples, spans
-from sinks.clickhouse import connect
 from sinks.dead_letters import DeadLetterWriter
 from sinks.metrics import SinkMetrics
 from sinks.tables import prepare

@@ -11,9 +11,10 @@ from collections.abc import Callable
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from clients import backoff
+from clients.clickhouse.connection import connect, is_transient
 from infra.settings import ClickHouseSettings
-from sinks import backoff, consumer
-from sinks.clickhouse import connect, is_transient
+from sinks import consumer
 from tests.faults.answering import Answering
 from tests.faults.proxy import Proxy
 from tests.sinks.at_work import Place, sink, stored, until_committed

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings
-from sinks.clickhouse import connect
 from sinks.rebuild import rebuild as rebuilding
 from sinks.rebuild.checking import Checking
 from sinks.rebuild.history import History

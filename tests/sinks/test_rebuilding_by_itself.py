@@ -11,8 +11,8 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import OperationalError
 from prometheus_client import CollectorRegistry
 
+from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings, SinkSettings
-from sinks.clickhouse import connect
 from sinks.metrics import SinkMetrics
 from sinks.rebuild import automatic
 from sinks.rebuild.automatic import AutomaticRebuild, Queue

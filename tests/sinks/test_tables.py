@@ -7,9 +7,9 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings, RetentionSettings
 from schemas.contract import schema
-from sinks.clickhouse import connect
 from sinks.errors import MigrationError
 from sinks.tables import Migration, migrate, migrations, prepare
 from streams.windows.measures import LATENCIES, SUMS

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings
 from sinks import events
-from sinks.clickhouse import connect
 from sinks.tables import prepare
 from sinks.writer import Fetch, Tenure
 from streams.pricing import PriceList

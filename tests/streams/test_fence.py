@@ -1,9 +1,9 @@
 """Who else writes to a changelog that this worker owns, and what is to be written again."""
 
+from schemas.time import MINUTE
 from streams.fence import Fence, repairs
 from streams.windows.block import Block, BlockKey, pack_rows, row_schema, write_block
 from streams.windows.measures import TOTAL
-from streams.windows.panes import MINUTE
 from tests.streams.windows.requests import NOON
 
 

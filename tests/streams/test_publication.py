@@ -6,10 +6,10 @@ from typing import Any
 
 import faust
 
+from schemas.time import MINUTE
 from streams.alerts.shares import read_share
 from streams.publication import Publication
 from streams.table import WindowTable
-from streams.windows.panes import MINUTE
 from streams.windows.partition import PartitionWindows
 from tests.streams.windows.requests import NOON, frame, request
 from tests.streams.windows.test_partition import EVERY_MINUTE

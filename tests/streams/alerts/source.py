@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
+from schemas.time import HOUR, MINUTE, Micros
 from streams.announce import heartbeat, shares
 from streams.windows.measures import SERVICE, USER, Grouping
-from streams.windows.panes import HOUR, MINUTE, Micros, Pane
+from streams.windows.panes import Pane
 from streams.windows.partition import PartitionWindows
 from streams.windows.plan import Plan
 from tests.streams.broker import Broker

@@ -14,9 +14,9 @@ import pytest
 
 from schemas.codec import Codec
 from schemas.contract import schema
+from schemas.time import MINUTE
 from schemas.topics import RULES
 from streams.definitions import Definition, Registrar
-from streams.windows.panes import MINUTE
 from tests.streams.alerts.source import Source
 from tests.streams.broker import Broker, process, wait_until
 

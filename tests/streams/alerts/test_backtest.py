@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from schemas.time import DAY, HOUR, MINUTE, SECOND
 from streams.alerts.backtest import Backtested, BacktestError, backtest, settled
 from streams.alerts.evaluation import kind_of
 from streams.alerts.judge import Judge
@@ -24,7 +25,6 @@ from streams.notifications.notifier import Terms
 from streams.windows.block import pack_rows, unpack_rows
 from streams.windows.measures import GROUPINGS, Grouping
 from streams.windows.merge import merge
-from streams.windows.panes import DAY, HOUR, MINUTE, SECOND
 from tests.sinks.making import NOON, rows_of
 
 LATENESS = 10 * SECOND

@@ -5,11 +5,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from schemas.time import MINUTE, SECOND
 from streams.alerts.baseline import AHEAD, MOST_DEVIATIONS, References, slot_of
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Judged, RuleVersion
 from streams.alerts.rule import BaselineRule, ChangeRule
-from streams.windows.panes import MINUTE, SECOND
 from tests.streams.alerts.closed_panes import Topic, minute, rule, told
 
 

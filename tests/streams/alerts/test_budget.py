@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Judged, RuleVersion
 from streams.alerts.limits import Limits
@@ -20,7 +21,6 @@ from streams.alerts.spending import period_of
 from streams.announce import target
 from streams.windows.block import pack_rows, row_schema
 from streams.windows.measures import GROUPINGS
-from streams.windows.panes import DAY, HOUR, MINUTE, SECOND, Micros
 from tests.streams.alerts.closed_panes import Topic, minute, rule
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -8,11 +8,11 @@ import pytest
 
 from schemas.codec import Codec
 from schemas.contract import schema
+from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Judged, RuleVersion
 from streams.alerts.limits import Limits
 from streams.announce import target
-from streams.windows.panes import DAY, HOUR, MINUTE, SECOND, Micros
 from tests.streams.alerts.closed_panes import NOON, Topic, minute, rule, told
 
 

@@ -12,11 +12,11 @@ from zoneinfo import ZoneInfo
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from schemas.time import DAY, MINUTE, Micros
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Judged
 from streams.alerts.limits import Limits
 from streams.alerts.shares import ClosedShare
-from streams.windows.panes import DAY, MINUTE, Micros
 from tests.streams.alerts import judged_by_hand
 from tests.streams.alerts.closed_panes import Topic, rule
 

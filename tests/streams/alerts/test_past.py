@@ -15,8 +15,9 @@ import polars as pl
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings
-from sinks.clickhouse import connect
+from schemas.time import DAY, HOUR, MINUTE, SECOND
 from sinks.tables import prepare
 from sinks.writer import Fetch
 from streams.alerts import past_sql
@@ -25,7 +26,6 @@ from streams.alerts.judged import Question
 from streams.alerts.past import Answer, Past, read
 from streams.alerts.rule import BaselineRule, BudgetRule, ChangeRule, parse_rule
 from streams.windows.measures import GROUPINGS
-from streams.windows.panes import DAY, HOUR, MINUTE, SECOND
 from streams.windows.sketch import keys_of, quantile
 from tests.sinks.conftest import FOREVER
 from tests.sinks.making import HELD, block, block_record, rows_of

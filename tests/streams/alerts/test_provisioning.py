@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from schemas.time import MINUTE
 from streams.alerts.measures import AGGREGATIONS
 from streams.alerts.provisioning import (
     SHIPPED,
@@ -16,7 +17,6 @@ from streams.alerts.provisioning import (
     read_texts,
 )
 from streams.alerts.rule import AbsenceRule, BudgetRule, ThresholdRule, dumped, parse_rule
-from streams.windows.panes import MINUTE
 from tests.streams.alerts.rules import BUDGET, THRESHOLD
 
 GOOD = """\

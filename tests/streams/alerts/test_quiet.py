@@ -5,8 +5,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from schemas.time import Micros, micros_of
 from streams.alerts.quiet import QuietHours, quiet_until
-from streams.windows.panes import Micros, micros_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NIGHT = QuietHours(start="22:00", end="07:00")

@@ -10,17 +10,16 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from polars.testing import assert_frame_equal
 
+from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings
-from sinks.clickhouse import connect
+from schemas.time import HOUR, MINUTE, SECOND, clock
 from sinks.tables import prepare
 from sinks.writer import Fetch
 from streams.alerts import recorded
 from streams.alerts.recorded import RecordedHistory, RecordedPane
-from streams.clock import clock
 from streams.windows.block import row_schema
 from streams.windows.measures import GROUPINGS, LATENCIES, Grouping
 from streams.windows.merge import merge
-from streams.windows.panes import HOUR, MINUTE, SECOND
 from tests.sinks.conftest import FOREVER
 from tests.sinks.making import HELD, NOON, block, block_record, rows_of
 from tests.sinks.storing import store, window_writer

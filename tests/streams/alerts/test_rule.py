@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.time import DAY, HOUR, MINUTE, SECOND
 from streams.alerts.errors import RuleError
 from streams.alerts.measures import GROUPING_KEYS, MEASURES, measure
 from streams.alerts.rule import (
@@ -23,7 +24,6 @@ from streams.alerts.rule import (
     parse_rule,
 )
 from streams.alerts.units import write_duration
-from streams.windows.panes import DAY, HOUR, MINUTE, SECOND
 from tests.streams.alerts.rules import (
     ABSENCE,
     BASELINE,

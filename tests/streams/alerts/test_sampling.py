@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros
 from streams.alerts.judged import Judged, RuleVersion
 from streams.alerts.limits import Limits
 from streams.alerts.sampling import Sampling
-from streams.windows.panes import DAY, HOUR, MINUTE, SECOND, Micros
 from tests.streams.alerts.closed_panes import minute, rule, told
 
 Sample = tuple[float, str, float]

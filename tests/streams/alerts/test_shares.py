@@ -5,9 +5,9 @@ import pytest
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.errors import RefusedError, SchemaError
+from schemas.time import HOUR, MINUTE
 from streams.alerts.shares import ALWAYS, ClosedShare, Kind, Shares, Source, read_share
 from streams.windows.block import pack_rows
-from streams.windows.panes import HOUR, MINUTE
 from tests.streams.alerts.closed_panes import NOON, Topic, minute, rows
 
 TOTAL = Kind("total", "1m")

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.time import DAY, HOUR, MINUTE, SECOND
 from streams.alerts.errors import UnitError
 from streams.alerts.units import (
     COUNTS,
@@ -22,7 +23,6 @@ from streams.alerts.units import (
     show,
     write_duration,
 )
-from streams.windows.panes import DAY, HOUR, MINUTE, SECOND
 
 
 @pytest.mark.parametrize(

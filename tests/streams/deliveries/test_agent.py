@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from schemas import topics
+from schemas.time import clock
 from streams.catalogue import Catalogue
-from streams.clock import clock
 from streams.definitions import Definition, Registrar
 from streams.deliveries.secrets import open_vault
 from tests.streams.deliveries.drill.receiver import Receiver

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from schemas.time import DAY, HOUR, MINUTE, SECOND
 from streams.deliveries.channel import Response
 from streams.deliveries.outbox import Outbox, Policy
 from streams.deliveries.outcome import Verdict
 from streams.deliveries.schedule import Schedule
-from streams.windows.panes import DAY, HOUR, MINUTE, SECOND
 from tests.streams.deliveries.outboxes import BROKEN, OK, T0, Bench, notification, target
 
 EXACT = Schedule(jitter=0)

@@ -9,13 +9,13 @@ from typing import Any
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from schemas.time import SECOND, Micros
 from streams.deliveries.channel import Response
 from streams.deliveries.delivery import Delivery
 from streams.deliveries.journal import LOGGED
 from streams.deliveries.notification import Notification
 from streams.deliveries.outbox import Conclusion, Outbox, Policy, folded_keys
 from streams.deliveries.schedule import Schedule
-from streams.windows.panes import SECOND, Micros
 from tests.streams.deliveries.outboxes import BROKEN, OK, T0, notification, target
 
 _TARGETS = {

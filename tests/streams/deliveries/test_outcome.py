@@ -2,9 +2,9 @@
 
 import pytest
 
+from schemas.time import SECOND
 from streams.deliveries.outcome import Next, Outcome, Verdict, follows, of_status
 from streams.deliveries.schedule import Schedule
-from streams.windows.panes import SECOND
 
 SCHEDULE = Schedule((5 * SECOND, 60 * SECOND), jitter=0)
 

@@ -1,7 +1,7 @@
 """No more is begun than can be recorded at once."""
 
+from schemas.time import SECOND, Micros
 from streams.deliveries.pace import Pace
-from streams.windows.panes import SECOND, Micros
 
 MS = SECOND // 1000
 

@@ -4,8 +4,8 @@ import random
 
 import numpy as np
 
+from schemas.time import DAY, HOUR
 from streams.deliveries.remembered import Over, Remembered
-from streams.windows.panes import DAY, HOUR
 
 NOW = 1000 * DAY
 

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.time import HOUR, MINUTE, SECOND
 from streams.deliveries.schedule import DELAYS, LONGEST_WAIT, Schedule
-from streams.windows.panes import HOUR, MINUTE, SECOND
 
 EXACT = Schedule(jitter=0)
 

@@ -9,8 +9,8 @@ import pytest
 from schemas import topics
 from schemas.codec import Codec
 from schemas.contract import schema
+from schemas.time import SECOND, clock
 from schemas.topics import Topic
-from streams.clock import clock
 from streams.deliveries.bodies import Bodies
 from streams.deliveries.channel import Response
 from streams.deliveries.endpoint import Endpoint
@@ -20,7 +20,6 @@ from streams.deliveries.outbox import Outbox, Policy
 from streams.deliveries.schedule import Schedule
 from streams.deliveries.sending import Sending
 from streams.runtime.ledger import MovedError
-from streams.windows.panes import SECOND
 from tests.streams.deliveries.outboxes import BROKEN, OK, notification, target
 
 _CODEC = Codec(schema("Notification"))

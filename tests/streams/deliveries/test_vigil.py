@@ -2,13 +2,13 @@
 
 import orjson
 
+from schemas.time import DAY, HOUR, MINUTE, Micros
 from streams.deliveries.channel import Response
 from streams.deliveries.notice import notices
 from streams.deliveries.outbox import Policy
 from streams.deliveries.outcome import Verdict
 from streams.deliveries.schedule import Schedule
 from streams.deliveries.vigil import Notice, Seen, Vigil
-from streams.windows.panes import DAY, HOUR, MINUTE, Micros
 from tests.streams.deliveries.outboxes import BROKEN, OK, T0, Bench, notification, target
 
 LIMIT = 5 * DAY

@@ -19,9 +19,9 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from schemas import topics
 from schemas.codec import Codec
 from schemas.contract import schema
+from schemas.time import clock
 from schemas.topics import Topic
 from streams.alerts.rule import dumped
-from streams.clock import clock
 from streams.definitions import Definition, Registrar
 from streams.notifications import metrics
 from streams.notifications.definitions import Definitions

@@ -9,12 +9,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.time import SECOND
 from streams.alerts.rule import Rule
 from streams.deliveries.endpoint import Endpoint
 from streams.notifications.grouping import Intervals
 from streams.notifications.notifier import Terms
 from streams.notifications.silence import Acknowledgement, Silence, parse_silence
-from streams.windows.panes import SECOND
 from tests.streams.notifications.broken_worker import Worker
 from tests.streams.notifications.examples import START, alert_record, endpoint_of, rule_of
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from schemas.time import micros_of
 from streams.notifications import pattern
 from streams.notifications.errors import SilenceError
 from streams.notifications.silence import Acknowledgement, Silence, acknowledgement_id, parse_silence
-from streams.windows.panes import micros_of
 
 STARTS = datetime(2026, 1, 31, 22, 0, tzinfo=UTC)
 

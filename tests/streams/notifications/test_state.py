@@ -1,8 +1,8 @@
 import pytest
 
+from schemas.time import DAY, SECOND
 from streams.notifications import state
 from streams.notifications.state import Commits, Memory, Outbox
-from streams.windows.panes import DAY, SECOND
 from tests.streams.notifications.examples import START
 
 

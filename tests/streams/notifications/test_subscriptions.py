@@ -9,9 +9,9 @@ import pytest
 from schemas.codec import Codec
 from schemas.columnar import ColumnarReader
 from schemas.contract import schema
+from schemas.time import MINUTE
 from streams.deliveries.endpoint import Endpoint
 from streams.notifications.subscriptions import Subscriptions
-from streams.windows.panes import MINUTE
 from tests.streams.notifications.examples import START, endpoint_of
 
 URL = "https://gauge.example.org"

@@ -7,11 +7,12 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.time import MINUTE, SECOND
 from streams.windows.aggregate import Events, aggregate
 from streams.windows.block import BlockKey, read_block, write_block
 from streams.windows.measures import GROUPINGS, Grouping
 from streams.windows.merge import merge
-from streams.windows.panes import MINUTE, SECOND, Pane
+from streams.windows.panes import Pane
 from streams.windows.state import BlockState, restore
 from tests.streams.windows.expected import rows_of
 from tests.streams.windows.requests import NOON, Request, frame, many

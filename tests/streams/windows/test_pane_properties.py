@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streams.windows.panes import DAY, HOUR, MINUTE, SECOND, Micros, Pane, micros_of
+from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros, micros_of
+from streams.windows.panes import Pane
 
 ODD_ZONES = {
     "Europe/Berlin": "changes at 2 in the morning",

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.time import DAY, HOUR, MINUTE, SECOND
 from streams.windows.block import Block, BlockKey
 from streams.windows.measures import ERROR, MODEL, SERVICE, SPACE, TOTAL, USER, WORKFLOW
 from streams.windows.merge import merge
-from streams.windows.panes import DAY, HOUR, MINUTE, SECOND, Pane
+from streams.windows.panes import Pane
 from streams.windows.partition import PartitionWindows
 from streams.windows.plan import Plan
 from streams.windows.step import Step

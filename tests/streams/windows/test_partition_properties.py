@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from schemas.time import HOUR, MINUTE, SECOND, Micros
 from streams.windows.block import Block, BlockKey
 from streams.windows.measures import ERROR, SPACE, TOTAL, USER
-from streams.windows.panes import HOUR, MINUTE, SECOND, Micros, Pane
+from streams.windows.panes import Pane
 from streams.windows.partition import PartitionWindows
 from streams.windows.plan import Plan
 from streams.windows.step import ClosedRows, Step

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.windows.panes import MINUTE, SECOND
+from schemas.time import MINUTE, SECOND
 from streams.windows.repeats import HORIZON, IdSet, Repeats
 from tests.streams.windows.requests import NOON
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clients.clickhouse.sketches import dd_state
 from streams.windows import sketch
 from tests.streams.windows.expected import bucket
 
@@ -50,7 +51,7 @@ def clickhouse_engine():  # type: ignore[no-untyped-def]
 def test_clickhouse_reads_our_state_as_its_own(clickhouse_engine) -> None:  # type: ignore[no-untyped-def]
     many = np.exp(np.random.default_rng(7).normal(13, 1.2, 3_000)).astype(np.int64)
     keys, counts = np.unique(sketch.keys_of(many), return_counts=True)
-    state = sketch.dd_state(keys, counts).hex()
+    state = dd_state(keys, counts).hex()
     levels = (0.0, 0.25, 0.5, 0.95, 0.99, 1.0)
     of_state = clickhouse_engine.query(
         f"SELECT quantilesDDMerge(0.01, {', '.join(map(str, levels))})(CAST(unhex('{state}'), "

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from clients.clickhouse.sketches import dd_state
 from streams.windows import sketch
 
 LARGEST = 2**63 - 1
@@ -80,7 +81,7 @@ def test_clickhouse_merges_our_states_to_our_quantiles(
     clickhouse_engine: Any, parts: list[list[int]]
 ) -> None:
     levels = ", ".join(map(str, LEVELS))
-    states = ", ".join(f"'{sketch.dd_state(*sketched(part)).hex()}'" for part in parts)
+    states = ", ".join(f"'{dd_state(*sketched(part)).hex()}'" for part in parts)
     answer = clickhouse_engine.query(
         f"SELECT quantilesDDMerge(0.01, {levels})(CAST(unhex(arrayJoin([{states}])), "
         f"'AggregateFunction(quantilesDD(0.01, {levels}), Float64)')) FORMAT TSV"

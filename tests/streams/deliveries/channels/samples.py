@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from schemas.time import DAY
 from streams.deliveries.endpoint import Endpoint, parse_endpoint
 from streams.deliveries.health import Health
 from streams.deliveries.notice import notices
@@ -13,7 +14,6 @@ from streams.deliveries.secrets import Vault, new_key, open_vault
 from streams.deliveries.vigil import Notice
 from streams.notifications.body import alert_item, alerts_data, body, test_data
 from streams.notifications.transition import Transition
-from streams.windows.panes import DAY
 
 NOW = 1_700_000_000.5
 STARTED = 1_699_999_800_000_000

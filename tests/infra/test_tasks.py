@@ -1,6 +1,6 @@
 import asyncio
 
-from infra.consumer import end
+from infra.tasks import end
 
 
 async def test_a_task_that_loses_a_cancellation_is_cancelled_again() -> None:

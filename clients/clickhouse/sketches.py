@@ -1,10 +1,11 @@
 """Sketches of many rows as ClickHouse's states of `quantilesDD(0.01, …)`, and back, all at once.
 
-The bytes written are those of `streams.windows.sketch.dd_state`. ClickHouse writes states in either of
-two ways, whichever is shorter (src/AggregateFunctions/DDSketch/Store.h): bucket by bucket, as we do, or
-as a run of counts from the first bucket to the last.
+The bytes written are those of `dd_state`. ClickHouse writes states in either of two ways, whichever is
+shorter (src/AggregateFunctions/DDSketch/Store.h): bucket by bucket, as we do, or as a run of counts from
+the first bucket to the last.
 """
 
+import struct
 from typing import Final
 
 import numpy as np
@@ -12,14 +13,29 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streams.windows.sketch import dd_state
-
-_EMPTY: Final = dd_state([], [])
+_ALPHA: Final = 0.01
+_GAMMA: Final = (1 + _ALPHA) / (1 - _ALPHA)
+_HEAD: Final = b"\x02" + struct.pack("<dd", _GAMMA, 0.0) + b"\x01\x04"
 _TAIL: Final = bytes.fromhex("030C00FEFFFFFF0F02040000000000000000")
-_HEAD: Final = _EMPTY[: -len(_TAIL) - 1]
 _COUNT: Final = 8
 _BY_BUCKET: Final = 0x04
 _RUN: Final = 0x0C
+
+
+def dd_state(keys: npt.ArrayLike, counts: npt.ArrayLike) -> bytes:
+    """A sketch (ascending keys) as ClickHouse's state of `quantilesDD(0.01, …)`.
+
+    Layout: index mapping (`02`, γ, offset 0), the positive store (`01 04`, varint n, n times a zigzag
+    varint of the key's difference from the one before and a float64 count), an empty negative store,
+    a zero count of 0.
+    """
+    keys = np.asarray(keys, dtype=np.int64)
+    deltas = np.diff(keys, prepend=0).tolist()
+    weights = np.asarray(counts, dtype="<f8").tobytes()
+    body = b"".join(
+        [part for i, d in enumerate(deltas) for part in (_varint(2 * d), weights[8 * i : 8 * i + 8])]
+    )
+    return b"".join((_HEAD, _varint(len(keys)), body, _TAIL))
 
 
 def dd_states(keys: pa.Array, counts: pa.Array) -> pa.Array:
@@ -109,6 +125,15 @@ def dd_sketches(states: pa.Array) -> tuple[pa.Array, pa.Array]:
         pa.ListArray.from_arrays(offsets, pa.array(keys[present], pa.int32())),
         pa.ListArray.from_arrays(offsets, pa.array(counts[present], pa.int64())),
     )
+
+
+def _varint(n: int) -> bytes:
+    out = bytearray()
+    while n > 0x7F:
+        out.append(n & 0x7F | 0x80)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
 
 
 def _read_varints(

@@ -7,8 +7,8 @@ from clickhouse_connect.driver.client import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sinks.sketches import dd_sketches, dd_states
-from streams.windows.sketch import ALPHA, WIDTH, dd_state, keys_of
+from clients.clickhouse.sketches import dd_sketches, dd_state, dd_states
+from streams.windows.sketch import ALPHA, WIDTH, keys_of
 
 sketches = st.one_of(
     st.none(), st.dictionaries(st.integers(0, WIDTH - 1), st.integers(1, 2**53), max_size=200)

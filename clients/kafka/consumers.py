@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Collection
-from typing import Any, Final
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer
+
+from infra.tasks import end
 
 log = logging.getLogger(__name__)
 
 _LEAVE_WITHIN_S: Final = 2.0
-_AGAIN_S: Final = 0.1
 
 
 async def leave(consumer: AIOKafkaConsumer, name: str) -> None:
@@ -26,16 +26,3 @@ async def leave(consumer: AIOKafkaConsumer, name: str) -> None:
     await end([leaving])
     await consumer._client.close()
     log.warning("%s: left without a word to Kafka, which does not answer", name)
-
-
-async def end(tasks: Collection["asyncio.Task[Any]"]) -> None:
-    """Cancel tasks until they have ended, however they end.
-
-    A task of aiokafka's may lose a cancellation, when what it waits for is done at the same moment. What a
-    task does when it is cancelled is cut short if it takes longer than a tenth of a second.
-    """
-    while running := [task for task in tasks if not task.done()]:
-        for task in running:
-            task.cancel()
-        await asyncio.wait(running, timeout=_AGAIN_S)
-    await asyncio.gather(*tasks, return_exceptions=True)

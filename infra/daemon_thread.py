@@ -1,14 +1,14 @@
-"""Waiting no longer than one has to: for blocking calls that may never end, and for events."""
+"""Blocking calls that may never end."""
 
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 _T = TypeVar("_T")
 
 
-async def aside(function: Callable[..., _T], *arguments: object) -> _T:
+async def daemon_thread(function: Callable[..., _T], *arguments: object) -> _T:
     """The function's result, or what it raises. Cancelled, it no longer waits, and the thread runs on.
 
     Unlike the threads of `asyncio.to_thread`, this one doesn't keep the process from ending: a request
@@ -34,23 +34,5 @@ async def aside(function: Callable[..., _T], *arguments: object) -> _T:
         if not loop.is_closed():
             loop.call_soon_threadsafe(tell, value, failed)
 
-    threading.Thread(target=run, daemon=True, name=getattr(function, "__name__", "aside")).start()
+    threading.Thread(target=run, daemon=True, name=getattr(function, "__name__", "daemon_thread")).start()
     return await result
-
-
-async def within(seconds: float, event: asyncio.Event) -> bool:
-    """Waits for the event, so long at most; whether it is set."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass
-    return event.is_set()
-
-
-async def ended(work: asyncio.Future[Any], event: asyncio.Event) -> bool:
-    """Waits for the work to end, or for the event; whether the work has ended. It isn't cancelled."""
-    told = asyncio.ensure_future(event.wait())
-    await asyncio.wait([work, told], return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
-    return work.done()

@@ -1,0 +1,1 @@
+"""How Kafka and ClickHouse are reached, by every part."""

@@ -1,0 +1,1 @@
+"""ClickHouse: connections, which errors pass, and the states of its aggregate functions."""

@@ -1,0 +1,1 @@
+"""Kafka: consumers, producers, and what is fetched."""
