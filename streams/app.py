@@ -7,6 +7,7 @@ acknowledgements.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 import faust
 
@@ -17,14 +18,15 @@ from schemas.registry import SchemaRegistry
 from schemas.time import MINUTE, SECOND, micros
 from schemas.topics import Topic
 from streams.counting import Counting
-from streams.publication import Publication
 from streams.requests import RequestReader
-from streams.runtime.application import RAW, add_table, attend, broker_url, give_up, new_app
-from streams.runtime.transport import Batching, BatchTransport
-from streams.table import WindowTable
+from streams.runtime import harness
+from streams.runtime.harness import Wiring
+from streams.runtime.ledger import PLAIN
 from streams.windows.measures import ERROR, MODEL, SERVICE, SPACE, TOTAL, USER, WORKFLOW, Grouping
 from streams.windows.panes import Pane
 from streams.windows.plan import Plan
+
+_TICK: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -69,34 +71,32 @@ def _plan(counted: Sequence[tuple[Grouping, Pane]], windows: WindowSettings, wor
 WORKERS = {"rollup": rollup, "usage": usage}
 
 
+def wired(
+    worker: Worker, kafka: KafkaSettings, steps: WorkerSettings, registry: SchemaRegistry | None = None
+) -> tuple[Counting, Wiring]:
+    """The agent that counts for `worker`, and how it is to be run."""
+    wiring = Wiring(
+        worker.name,
+        topics.REQUESTS,
+        worker.table,
+        kafka.partitions,
+        worker.linger,
+        min_bytes=worker.min_fetch_bytes,
+        max_fetch=steps.max_fetch,
+        tick_every=_TICK,
+        format=PLAIN,
+        own_pace=True,
+    )
+    return Counting(worker.table, worker.plan, RequestReader(registry)), wiring
+
+
 def build(
     worker: Worker, kafka: KafkaSettings, steps: WorkerSettings, registry: SchemaRegistry | None = None
 ) -> faust.App:
     """The application that runs `worker`."""
-    app = new_app(worker.name, kafka, partitions=kafka.partitions, max_fetch=steps.max_fetch)
-    table = add_table(app, WindowTable, worker.table, kafka.partitions)
-    closed = app.topic(topics.CLOSED.name, acks=False, **RAW)
-    publication = Publication(app, table, closed, kafka.bootstrap)
-    counting = Counting(app, publication, worker.plan, RequestReader(registry))
-    batching = Batching(
-        frozenset({topics.REQUESTS.name}),
-        frozenset({worker.table.name}),
-        worker.linger,
-        worker.min_fetch_bytes,
-    )
-    app.transport = BatchTransport(broker_url(kafka), app, batching, counting.reading_from)
+    counting, wiring = wired(worker, kafka, steps, registry)
     counting.warm_up()
-    attend(app, worker.name, topics.REQUESTS, table, counting)
-
-    @app.timer(1.0)  # type: ignore[untyped-decorator]
-    async def follow_the_clock() -> None:
-        try:
-            await counting.follow_the_clock()
-        except BaseException:
-            give_up(app)
-            raise
-
-    return app
+    return harness.build(counting, wiring, kafka)
 
 
 def registry_of(settings: RegistrySettings) -> SchemaRegistry | None:

@@ -1,16 +1,15 @@
-"""The agent's work: counts fetches into the windows of their partitions, and makes the result durable.
+"""The agent that counts: fetches of `chat.requests` become the windows of their partitions.
 
-One step, for one fetch of one partition:
+A step, for one fetch of one partition:
 
 1. read the records; what can't be read is counted (the events sink dead-letters it);
 2. count them into the partition's windows, skipping repeats, and what the state already holds;
-3. write the blocks that stay open to the table, whose changelog publishes them: live figures go first;
+3. write the blocks that stay open to the changelog, which publishes them: live figures go first;
 4. announce the panes that this closes, on `chat.closed`;
 5. write the blocks that are closed;
-6. if others have written to the changelog, whose partition this was, write what they replaced again;
-7. only then acknowledge the fetch, and those before it.
+6. only then acknowledge the fetch, and those before it.
 
-Each of them is durable before the next begins. While a step of one partition waits for Kafka (3 to 7), the
+Each of them is durable before the next begins. While a step of one partition waits for Kafka (3 to 6), the
 next one's is counted; those of one partition follow one another.
 
 Blocks of seconds, for live figures, are counted and written at every step; the others once a second, when
@@ -23,26 +22,22 @@ remembered, so that their repeats are known, and nothing else is done with them.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import faust
-from faust.types import TP, EventT
-
-from schemas import topics
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.time import DAY, SECOND, Micros, clock
+from schemas.topics import Topic
 from streams import metrics
 from streams.announce import shares
+from streams.heads import read_heads
 from streams.publication import Publication
 from streams.requests import RequestReader
-from streams.runtime.application import Acknowledge, give_up
-from streams.runtime.following import Following
-from streams.runtime.transport import BatchConsumer
+from streams.runtime.fetch import Fetch
+from streams.runtime.ledger import State, Worker
 from streams.windows.block import write_block
 from streams.windows.measures import GROUPINGS, LATENCIES
 from streams.windows.partition import PartitionWindows
@@ -55,25 +50,20 @@ class _Partition:
     """A partition that this worker has."""
 
     windows: PartitionWindows
-    committed: int = 0
-    """What lies before this offset is acknowledged: it is read to be remembered only."""
     moved_at: Micros = 0
-    unacknowledged: Callable[[], Awaitable[bool]] | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Whoever counts or writes has it, until that is durable."""
 
 
 class Counting:
-    """The windows of the partitions that this worker has."""
+    """The windows of the partitions that this worker has. An agent at its own pace (`streams.runtime`)."""
 
-    def __init__(self, app: faust.App, publication: Publication, plan: Plan, reader: RequestReader) -> None:
-        self._app = app
-        self._publication = publication
+    def __init__(self, table: Topic, plan: Plan, reader: RequestReader) -> None:
+        self._name = table.name
         self._plan = plan
         self._reader = reader
-        self._name = publication.name
         self._partitions: dict[int, _Partition] = {}
-        self._following = Following(app, publication.name)
+        self._publication: Publication | None = None
 
     def warm_up(self) -> None:
         """Load what Polars and Arrow load at first use: a second's worth, better now than live."""
@@ -89,118 +79,114 @@ class Counting:
         for closed in windows.advance(2 * DAY).closed:
             list(shares(closed, self._name, 0, 1, 0, 0))
 
-    async def restore(self) -> None:
-        """Take up the state from the recovered table, for the partitions that are assigned now."""
-        consumer, source = self._app.consumer, topics.REQUESTS.name
-        mine = frozenset(tp.partition for tp in consumer.assignment() if tp.topic == source)
-        recovered = self._publication.recovered(mine, consumer.topic_partitions(source) or 0)
-        self._following.begin_anew()
-        self._partitions, now = {}, clock()
-        for partition, heads in recovered.items():
-            windows = PartitionWindows(partition, self._plan, self._publication.load)
-            windows.restore(heads, now)
+    async def begin(self, worker: Worker) -> None:
+        """See `Agent`."""
+        self._publication = Publication(self._name, worker)
+
+    def restore(self, states: Mapping[int, Mapping[bytes, State]], now: Micros) -> None:
+        """See `Agent`: takes up the windows."""
+        self._partitions = {}
+        for partition, entries in states.items():
+            windows = PartitionWindows(partition, self._plan, self._publishing.load)
+            windows.restore(read_heads({key: state.state for key, state in entries.items()}), now)
             self._partitions[partition] = _Partition(windows)
 
-    def reading_from(self, tp: TP, committed: int) -> int:
-        """From which offset on a partition of the source is read, of which `committed` is acknowledged."""
-        if (partition := self._partitions.get(tp.partition)) is None:
-            return committed
-        partition.committed = committed
-        return partition.windows.resume(committed)
+    async def resume(self, worker: Worker) -> None:
+        """See `Agent`: what a crash has left unpublished is counted again."""
+
+    def reading_from(self, partition: int, committed: int) -> int:
+        """See `Agent`: as far back as ids have to be remembered again."""
+        mine = self._partitions.get(partition)
+        return committed if mine is None else mine.windows.resume(committed)
 
     def forget(self) -> None:
-        """The partitions are going away: write nothing more for them."""
-        self._following.begin_anew()
+        """See `Agent`."""
         self._partitions = {}
 
-    async def step(self, event: EventT[Any], acknowledge: Acknowledge) -> None:
-        """Count one fetch, unless it is of no concern any more: its partition has moved.
+    async def end(self) -> None:
+        """See `Agent`."""
 
-        Returns when it is counted; what makes it durable goes on, and ends the process when it fails.
-        """
+    async def step(self, partition: int, fetch: Fetch, committed: int, worker: Worker) -> None:
+        """See `OwnPace`: counts a fetch. What makes it durable goes on."""
         started = time.perf_counter()
-        partition = self._partitions.get(event.message.partition)
-        if partition is None:
+        mine = self._partitions.get(partition)
+        if mine is None:
             return
-        await partition.turn.acquire()
+        await mine.turn.acquire()
         step = None
         try:
-            step = await self._count(partition, event, acknowledge)
+            step = self._count(mine, fetch, committed)
         finally:
             if step is None:
-                partition.turn.release()
+                mine.turn.release()
         if step is not None:
-            self._app.add_future(self._make_durable(partition, step, started))
+            worker.beside(self._make_durable(mine, step, started, worker))
 
-    async def _make_durable(self, partition: _Partition, step: Step, started: float) -> None:
+    async def _make_durable(self, partition: _Partition, step: Step, started: float, worker: Worker) -> None:
         """Has the partition's turn, and ends it."""
         try:
-            await self._publish(partition, step, partition.moved_at)
+            await self._publish(partition, step, partition.moved_at, worker)
             if self._ours(partition) and partition.windows.due(now := clock()):
-                await self._publish(partition, partition.windows.wait(now), now)
+                await self._publish(partition, partition.windows.wait(now), now, worker)
             metrics.STEP_SECONDS.labels(self._name).observe(time.perf_counter() - started)
-        except Exception:
-            give_up(self._app)
         finally:
             partition.turn.release()
 
-    async def _count(
-        self, partition: _Partition, event: EventT[Any], acknowledge: Acknowledge
-    ) -> Step | None:
-        message = event.message
-        if not self._ours(partition) or message.generation_id != self._app.consumer_generation_id:
+    def _count(self, partition: _Partition, fetch: Fetch, committed: int) -> Step | None:
+        if not self._ours(partition):
             return None
-        records = cast("list[Any]", message.value)
-        if not await self._following.takes(message.tp, records[0].offset, message.offset):
-            return None
-        requests = self._reader.read(records)
-        if message.offset < partition.committed:
-            partition.windows.remember(requests.finished, message.offset)
+        requests = self._reader.read_fetch(fetch)
+        through = fetch.next_offset - 1
+        if through < committed:
+            partition.windows.remember(requests.finished, through)
             return None
         now = clock()
-        step = partition.windows.count(requests.finished, message.offset, now)
+        step = partition.windows.count(requests.finished, through, now)
         partition.moved_at = now
-        metrics.EVENTS.labels(self._name).inc(len(records))
+        metrics.EVENTS.labels(self._name).inc(requests.records)
         metrics.COUNTED.labels(self._name).inc(step.counted)
         metrics.REPEATS.labels(self._name).inc(step.repeats)
         metrics.TOO_LATE.labels(self._name).inc(step.too_late)
-        metrics.STEP_EVENTS.labels(self._name).observe(len(records))
+        metrics.STEP_EVENTS.labels(self._name).observe(requests.records)
         for refusal in requests.refused:
             metrics.REFUSED.labels(self._name, refusal.reason).inc()
-        partition.unacknowledged = partial(acknowledge, event)
         return step
 
-    async def follow_the_clock(self) -> None:
-        """Where nothing has come for a second: write what is unwritten, close panes, tell the watermark."""
+    async def tick(self, now: Micros, worker: Worker) -> None:
+        """See `Agent`: where nothing has come for a second, writes what is unwritten, closes panes, tells
+        the watermark."""
         for partition in list(self._partitions.values()):
             async with partition.turn:
                 now = clock()
                 if now - partition.moved_at < SECOND or not self._ours(partition):
                     continue
                 windows = partition.windows
-                await self._publication.look_behind(windows, now, partial(self._ours, partition))
-                if self._caught_up(windows.partition):
-                    await self._publish(partition, windows.advance(now), now)
+                if worker.caught_up(windows.partition):
+                    await self._publish(partition, windows.advance(now), now, worker)
                 else:
-                    await self._publish(partition, windows.wait(now), now, beat=False)
-
-    def _caught_up(self, partition: int) -> bool:
-        return cast("BatchConsumer", self._app.consumer).caught_up(TP(topics.REQUESTS.name, partition))
+                    await self._publish(partition, windows.wait(now), now, worker, beat=False)
 
     def _ours(self, partition: _Partition) -> bool:
         return self._partitions.get(partition.windows.partition) is partition
 
-    async def _publish(self, partition: _Partition, step: Step, now: Micros, *, beat: bool = True) -> None:
-        publication, windows, ours = self._publication, partition.windows, partial(self._ours, partition)
-        first, then = publication.parted(step)
-        await publication.write(windows, first, ours)
+    @property
+    def _publishing(self) -> Publication:
+        if self._publication is None:
+            raise RuntimeError("counting has not begun")
+        return self._publication
+
+    async def _publish(
+        self, partition: _Partition, step: Step, now: Micros, worker: Worker, *, beat: bool = True
+    ) -> None:
+        publication, windows = self._publishing, partition.windows
+        first, then = publication.parted(windows.partition, step)
+        await publication.write(windows.partition, first)
         await publication.announce(windows, step, now, beat=beat)
-        if not ours():
+        if not self._ours(partition):
             return  # it has moved meanwhile: what is written now would replace what others count
-        await publication.write(windows, then, ours, step.expired)
-        if step.complete and partition.unacknowledged is not None:
-            acknowledge, partition.unacknowledged = partition.unacknowledged, None
-            await acknowledge()
+        await publication.write(windows.partition, then, step.expired)
+        if step.complete:
+            await worker.acknowledge(windows.partition)
         metrics.WATERMARK.labels(self._name, windows.partition).set(windows.watermark / SECOND)
         self._tell_memory()
 

@@ -28,16 +28,6 @@ FORGOTTEN_EARLY: Final = Gauge(
     "Ids that were forgotten before their time, because there were too many; their repeats count.",
     ["table"],
 )
-FOREIGN_WRITES: Final = Counter(
-    "chatgauge_stream_foreign_writes",
-    "Blocks out of date that a worker wrote after its partition had moved, and that were replaced.",
-    ["table"],
-)
-REWINDS: Final = Counter(
-    "chatgauge_stream_rewinds",
-    "Fetches that got lost on the way to the worker, and were fetched again.",
-    ["table"],
-)
 STEP_SECONDS: Final = Histogram(
     "chatgauge_stream_step_seconds",
     "From receiving a fetch to its windows being durable.",
@@ -53,7 +43,6 @@ STEP_EVENTS: Final = Histogram(
 BLOCKS: Final = Counter("chatgauge_stream_blocks", "Window blocks written.", ["table"])
 BLOCK_BYTES: Final = Counter("chatgauge_stream_block_bytes", "Bytes of window blocks written.", ["table"])
 CLOSED: Final = Counter("chatgauge_stream_closed_panes", "Panes closed, by grouping.", ["table", "grouping"])
-KEPT_BLOCKS: Final = Gauge("chatgauge_stream_kept_blocks", "Window blocks in the state.", ["table"])
 WATERMARK: Final = Gauge(
     "chatgauge_stream_watermark_seconds", "The watermark, in seconds since 1970.", ["table", "partition"]
 )

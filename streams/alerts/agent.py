@@ -19,6 +19,7 @@ from schemas.batch import refuse_future
 from schemas.columnar import ColumnarReader
 from schemas.contract import schema
 from schemas.errors import SchemaError
+from schemas.records import KafkaRecord
 from schemas.registry import SchemaRegistry
 from schemas.time import SECOND, Micros, clock, micros
 from schemas.topics import ALERT_STATE, ALERTS, CLOSED, DECISIONS, SAMPLE_STATE, SAMPLES
@@ -31,7 +32,8 @@ from streams.alerts.past import Answer, Past
 from streams.alerts.rulebook import Rulebook
 from streams.alerts.sampling import Sampling
 from streams.alerts.shares import ClosedShare, read_share
-from streams.runtime.harness import Agent, Record, Wiring
+from streams.runtime.fetch import Fetch
+from streams.runtime.harness import Agent, Wiring
 from streams.runtime.ledger import Ledger, State
 
 log = logging.getLogger(__name__)
@@ -73,7 +75,7 @@ class JudgingAgent(Agent, Generic[J]):
         """What judges a partition."""
 
     @abstractmethod
-    def _take(self, judge: J, records: Sequence[Record], now: Micros, committed: int) -> Judged:
+    def _take(self, judge: J, fetch: Fetch, now: Micros, committed: int) -> Judged:
         """Judge the next records of its partition."""
 
     @abstractmethod
@@ -111,13 +113,13 @@ class JudgingAgent(Agent, Generic[J]):
         """The partitions are going away."""
         self._judges = {}
 
-    async def step(self, partition: int, records: Sequence[Record], committed: int, ledger: Ledger) -> None:
+    async def step(self, partition: int, fetch: Fetch, committed: int, ledger: Ledger) -> None:
         """Judge what has come."""
         judge = self._judges.get(partition)
         if judge is None:
             return
         began = time.perf_counter()
-        await _tell(self._take(judge, records, clock(), committed), partition, ledger)
+        await _tell(self._take(judge, fetch, clock(), committed), partition, ledger)
         metrics.STEP_SECONDS.labels(self.name).observe(time.perf_counter() - began)
 
     async def tick(self, now: Micros, ledger: Ledger) -> None:
@@ -158,8 +160,8 @@ class PaneAgent(JudgingAgent[Judge]):
     def _judge(self, partition: int) -> Judge:
         return Judge(partition, self._partitions, self._rulebook.rules, self._limits, self._zone)
 
-    def _take(self, judge: Judge, records: Sequence[Record], now: Micros, committed: int) -> Judged:
-        judged = judge.take(list(filter(None, map(_share, records))), now, committed)
+    def _take(self, judge: Judge, fetch: Fetch, now: Micros, committed: int) -> Judged:
+        judged = judge.take(list(filter(None, map(_share, fetch.records))), now, committed)
         metrics.UNREADABLE.labels(CLOSED.name).inc(judged.refused)
         return judged
 
@@ -184,10 +186,10 @@ class SampleAgent(JudgingAgent[Sampling]):
     def _judge(self, partition: int) -> Sampling:
         return Sampling(partition, self._rulebook.rules, self._limits)
 
-    def _take(self, judge: Sampling, records: Sequence[Record], now: Micros, committed: int) -> Judged:
-        return judge.take(self._read(records), now, committed, records[-1].offset)
+    def _take(self, judge: Sampling, fetch: Fetch, now: Micros, committed: int) -> Judged:
+        return judge.take(self._read(fetch.records), now, committed, fetch.next_offset - 1)
 
-    def _read(self, records: Sequence[Record]) -> pl.DataFrame:
+    def _read(self, records: Sequence[KafkaRecord]) -> pl.DataFrame:
         offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
         arrived = np.fromiter((record.timestamp for record in records), np.int64, len(records)) * 1000
         batch = refuse_future(self._reader.read([record.value for record in records], offsets), arrived)
@@ -215,7 +217,7 @@ async def _tell(judged: Judged, partition: int, ledger: Ledger) -> None:
         metrics.DECISIONS.labels(each["what"]).inc()
 
 
-def _share(record: Record) -> ClosedShare | None:
+def _share(record: KafkaRecord) -> ClosedShare | None:
     try:
         return read_share(record.value or b"", record.offset)
     except SchemaError as error:

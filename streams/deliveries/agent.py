@@ -14,7 +14,7 @@ kill is what was answered and not written yet: some milliseconds' worth.
 import contextlib
 import logging
 import resource
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -41,7 +41,7 @@ from streams.deliveries.outcome import Outcome
 from streams.deliveries.pace import Pace
 from streams.deliveries.sending import Sending
 from streams.deliveries.vigil import Shut, Vigil
-from streams.runtime.harness import Record
+from streams.runtime.fetch import Fetch
 from streams.runtime.ledger import Ledger, State
 
 log = logging.getLogger(__name__)
@@ -128,9 +128,9 @@ class DeliveryAgent:
         if self._sending is not None:
             self._sending.pause()
 
-    async def step(self, partition: int, records: Sequence[Record], committed: int, ledger: Ledger) -> None:
+    async def step(self, partition: int, fetch: Fetch, committed: int, ledger: Ledger) -> None:
         """See `Agent`."""
-        values = {record.offset: record.value for record in records if record.offset >= committed}
+        values = {record.offset: record.value for record in fetch.records if record.offset >= committed}
         arrived = [
             (offset, notification)
             for offset, value in values.items()

@@ -22,7 +22,8 @@ from streams.deliveries.errors import BodyGoneError
 from streams.deliveries.outbox import Conclusion, Outbox
 from streams.deliveries.outcome import Outcome, Verdict
 from streams.deliveries.pace import Pace
-from streams.runtime.ledger import Ledger, MovedError
+from streams.runtime.errors import MovedError
+from streams.runtime.ledger import Ledger
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ Killed before the head is written, nothing has happened; after it, the next work
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from infra.settings import KafkaSettings, NotificationSettings, WindowSettings
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.errors import SchemaError
+from schemas.records import KafkaRecord
 from schemas.registry import SchemaRegistry
 from schemas.time import SECOND, Micros, clock
 from schemas.topics import ALERTS, DECISIONS, NOTIFICATIONS, NOTIFIER_STATE
@@ -29,8 +30,10 @@ from streams.notifications.notifier import Notifier, Planned, Terms
 from streams.notifications.state import Commit, Outbox
 from streams.notifications.subscribing import Subscribing
 from streams.notifications.terms import terms_of
-from streams.runtime.harness import Agent, Record, Wiring
-from streams.runtime.ledger import Ledger, MovedError, State
+from streams.runtime.errors import MovedError
+from streams.runtime.fetch import Fetch
+from streams.runtime.harness import Agent, Wiring
+from streams.runtime.ledger import Ledger, State
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +87,12 @@ class NotifierAgent(Agent):
         """See `Agent`."""
         self._notifier = None
 
-    async def step(self, partition: int, records: Sequence[Record], committed: int, ledger: Ledger) -> None:
+    async def step(self, partition: int, fetch: Fetch, committed: int, ledger: Ledger) -> None:
         """See `Agent`."""
         notifier = self._informed()
-        alerts = list(self._read(record for record in records if record.offset > notifier.offset))
+        alerts = list(self._read(record for record in fetch.records if record.offset > notifier.offset))
         now = clock()
-        planned = notifier.take(alerts, now, records[-1].offset)
+        planned = notifier.take(alerts, now, fetch.next_offset - 1)
         await self._finish(notifier, planned, now, ledger)
 
     async def tick(self, now: Micros, ledger: Ledger) -> None:
@@ -118,7 +121,7 @@ class NotifierAgent(Agent):
             )
         return self._notifier
 
-    def _read(self, records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    def _read(self, records: Iterable[KafkaRecord]) -> Iterator[dict[str, Any]]:
         for record in records:
             try:
                 yield self._codec.decode(record.value or b"")

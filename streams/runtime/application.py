@@ -4,7 +4,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, cast
 
 import faust
 from faust.types import EventT, StreamT
@@ -18,7 +18,6 @@ from streams.runtime.transport import Records
 log = logging.getLogger(__name__)
 
 Acknowledge = Callable[[EventT[Any]], Awaitable[bool]]
-Table = TypeVar("Table", bound=faust.Table[Any, Any])
 
 RAW: Final[dict[str, Any]] = {
     "key_type": bytes,
@@ -66,21 +65,6 @@ def new_app(name: str, kafka: KafkaSettings, *, partitions: int, max_fetch: int)
     )
 
 
-def add_table(app: faust.App, kind: type[Table], topic: Topic, partitions: int) -> Table:
-    """A table whose changelog is `topic`, which is recovered by the fetch."""
-    table = kind(
-        app,
-        name=topic.name.replace(".", "-"),
-        beacon=app.tables.beacon,
-        key_type=bytes,
-        value_type=bytes,
-        partitions=partitions,
-        changelog_topic=app.topic(topic.name, acks=False, schema=Records(), **RAW),
-    )
-    app.tables.add(table)
-    return table
-
-
 class Stateful(Protocol):
     """What reads a source by the fetch, and keeps its state in a table."""
 
@@ -96,6 +80,14 @@ class Stateful(Protocol):
         """Take one fetch."""
         ...
 
+    async def ticking(self) -> None:
+        """Follow the clock, until the application stops."""
+        ...
+
+    async def end(self) -> None:
+        """Once, when the application stops."""
+        ...
+
 
 def attend(app: faust.App, name: str, source: Topic, table: faust.Table[Any, Any], to: Stateful) -> None:
     """Let `to` have the fetches of `source`. What fails ends the process."""
@@ -109,6 +101,16 @@ def attend(app: faust.App, name: str, source: Topic, table: faust.Table[Any, Any
     async def forget(*_: object, **__: object) -> None:
         to.forget()
 
+    async def ticking() -> None:
+        try:
+            await to.ticking()
+        except Exception:
+            give_up(app)
+            raise
+
+    async def end(*_: object, **__: object) -> None:
+        await to.end()
+
     async def take(fetches: StreamT[Any]) -> None:
         stream = cast("faust.Stream[Any]", fetches).noack()
         async for event in stream.events():
@@ -121,6 +123,8 @@ def attend(app: faust.App, name: str, source: Topic, table: faust.Table[Any, Any
     table.on_recover(restore)
     app.on_partitions_revoked.connect(forget, weak=False)
     app.agent(app.topic(source.name, schema=Records()), name=name)(take)
+    app.on_before_shutdown.connect(end, weak=False)
+    app.task(ticking)
 
 
 def run(*apps: faust.App) -> None:

@@ -6,7 +6,7 @@ from typing import cast
 import faust
 from faust.types import TP
 
-from streams import metrics
+from streams.runtime import metrics
 from streams.runtime.continuity import Continuity, Verdict
 from streams.runtime.transport import BatchConsumer
 

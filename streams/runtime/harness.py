@@ -1,50 +1,50 @@
-"""Runs a stateful agent on Faust: a source that is read by the fetch, and a table that keeps its state.
+"""Runs a stateful agent on Faust: a source that is read by the fetch, and a changelog that keeps its state.
 
-An agent takes a fetch in this order, so that what it says is said at least once, and said again it is
-the same:
+An agent takes a fetch in this order, so that what it publishes is published at least once, and published
+again it is the same:
 
-1. it evaluates the fetch; what changes is state, and records to be sent, which are a part of the state;
+1. it evaluates the fetch; what changes is state, and records to be published, which are a part of the state;
 2. the entries of the state are written, and durable;
-3. the records are sent, and durable;
+3. the records are published, and durable;
 4. the fetch is acknowledged.
 
-Killed before 2, nothing has happened; after it, the records are in the recovered state and sent again.
+Killed before 2, nothing has happened; after it, the records are in the recovered state and published again.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import faust
 from faust.types import TP, EventT
 
 from infra.settings import KafkaSettings
-from schemas.time import Micros, clock
+from schemas.codec import Codec
+from schemas.contract import schema
+from schemas.time import SECOND, Micros, clock
 from schemas.topics import Topic
-from streams.runtime import application
-from streams.runtime.application import Acknowledge, add_table, attend, broker_url, give_up, new_app
+from streams.runtime import application, metrics
+from streams.runtime.application import Acknowledge, attend, broker_url, give_up, new_app
+from streams.runtime.changelog import Changelog
+from streams.runtime.entries import Claim
+from streams.runtime.errors import LogUnavailableError, MovedError
+from streams.runtime.fetch import Fetch
 from streams.runtime.following import Following
-from streams.runtime.ledger import KafkaLedger, Ledger, MovedError, State, decode_key, decode_state, is_older
-from streams.runtime.transport import Batching, BatchTransport
+from streams.runtime.ledger import ENVELOPED, Format, Ledger, State, Worker, readable
+from streams.runtime.publisher import Publisher, Record
+from streams.runtime.table import ChangelogTable, add_table
+from streams.runtime.topic_log import TopicLog
+from streams.runtime.transport import BatchConsumer, Batching, BatchTransport
 
 log = logging.getLogger(__name__)
 
-
-class Record(Protocol):
-    """What is read of a Kafka record; `timestamp` in milliseconds."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
+_WATCH_EVERY: Final[Micros] = 10 * SECOND
+"""How often a changelog is looked at for writes of others."""
+_AGAIN_S: Final = 1.0
 
 
 class Agent(Protocol):
@@ -66,7 +66,7 @@ class Agent(Protocol):
         ...
 
     async def resume(self, ledger: Ledger) -> None:
-        """Send again what the restored state had still to send."""
+        """Publish again what the restored state had still to publish."""
         ...
 
     def reading_from(self, partition: int, committed: int) -> int:
@@ -77,8 +77,8 @@ class Agent(Protocol):
         """The partitions are going away: write nothing more for them. Must not block."""
         ...
 
-    async def step(self, partition: int, records: Sequence[Record], committed: int, ledger: Ledger) -> None:
-        """Take a fetch; when this returns, it is acknowledged. Those before `committed` are to be
+    async def step(self, partition: int, fetch: Fetch, committed: int, ledger: Ledger) -> None:
+        """Take a fetch; when this returns, it is acknowledged. Records before `committed` are to be
         remembered only."""
         ...
 
@@ -89,6 +89,22 @@ class Agent(Protocol):
     async def end(self) -> None:
         """Once, when the worker stops."""
         ...
+
+
+class OwnPace(Protocol):
+    """An agent as `Agent` says, but for one thing: a fetch that `step` has returned from is not acknowledged.
+
+    The agent does that itself, when what it made of the fetch is durable (`Worker.acknowledge`).
+    """
+
+    async def begin(self, ledger: Worker) -> None: ...
+    def restore(self, states: Mapping[int, Mapping[bytes, State]], now: Micros) -> None: ...
+    async def resume(self, ledger: Worker) -> None: ...
+    def reading_from(self, partition: int, committed: int) -> int: ...
+    def forget(self) -> None: ...
+    async def step(self, partition: int, fetch: Fetch, committed: int, ledger: Worker) -> None: ...
+    async def tick(self, now: Micros, ledger: Worker) -> None: ...
+    async def end(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -105,143 +121,219 @@ class Wiring:
     """How long records gather before a step; what has come is taken at once when it is `min_bytes`."""
     min_bytes: int = 64 * 1024
     max_fetch: int = 5_000
-    """Most records in a step."""
+    """Most records in a step, but for the last batch of them."""
     tick_every: timedelta = timedelta(milliseconds=100)
+    format: Format = ENVELOPED
+    """How the entries of the state lie in the changelog."""
+    own_pace: bool = False
+    """The agent acknowledges for itself, see `OwnPace`."""
 
 
-class _StateTable(faust.Table[bytes, bytes]):
-    """Encoded entries by their encoded key. Its changelog is read by the fetch; the newest entry holds,
-    not the last: a worker that was stopped and wakes when its partition has moved may write once more."""
+@dataclass
+class _Taken:
+    """How far a partition that is ours has been read."""
 
-    def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
-        """Take up fetches of the changelog."""
-        for event in batch:
-            for record in cast("Sequence[Any]", event.value):
-                if record.value is None:
-                    self.data.pop(record.key, None)
-                elif not is_older(record.value, self.data.get(record.key)):
-                    self.data[record.key] = record.value
-
-    def states(self, partitions: Iterable[int]) -> dict[int, dict[bytes, State]]:
-        """The entries of these partitions; those of all others are dropped."""
-        found: dict[int, dict[bytes, State]] = {partition: {} for partition in partitions}
-        for encoded, value in list(self.data.items()):
-            partition, key = decode_key(encoded)
-            if partition in found:
-                found[partition][key] = decode_state(value)
-            else:
-                del self.data[encoded]
-        return found
+    through: int
+    committed: int = 0
+    unacknowledged: tuple[EventT[Any], Acknowledge] | None = None
 
 
 class Harness:
-    """One agent's partitions: what is ours, how far each is committed and taken."""
+    """One agent's partitions: which are ours, how far each is committed and taken. The agent's `Worker`."""
 
     def __init__(
-        self, app: faust.App, agent: Agent, wiring: Wiring, table: _StateTable, bootstrap: str
+        self, app: faust.App, agent: Agent | OwnPace, wiring: Wiring, table: ChangelogTable, bootstrap: str
     ) -> None:
         self._app = app
-        self._agent = agent
+        self._agent = cast("Agent", agent)
         self._wiring = wiring
-        self._table = table
-        self._through: dict[int, int] = {}
-        self._committed: dict[int, int] = {}
+        self._publisher = Publisher(bootstrap)
+        self._changelog = table.changelog = Changelog(
+            TopicLog(bootstrap, wiring.state, self._publisher, end=self._end_of, put_claim=self._put_claim)
+        )
+        self._codecs: dict[str, Codec] = {}
+        self._taken: dict[int, _Taken] = {}
         self._following = Following(app, wiring.name)
         self._one_at_a_time = asyncio.Lock()
         self._begun = False
-        self._ledger = KafkaLedger(
-            bootstrap, wiring.state, cast("dict[bytes, bytes]", table.data), self._through.get
-        )
+        self._watched_at: Micros = 0
+
+    async def expect(self, assigned: frozenset[int]) -> set[int]:
+        """Partitions of the source are assigned; those of the changelog that have to be read whole."""
+        self.forget()
+        places = {TP(self._wiring.source.name, partition) for partition in assigned}
+        notes = await self._consumer.committed_notes(places)
+        return self._changelog.expect({tp.partition: Claim.read(notes.get(tp, "")) for tp in places})
 
     async def restore(self) -> None:
-        """Take up the state from the recovered table, for the partitions that are assigned now."""
+        """Own the assigned partitions, and take up their state from the recovered changelog."""
         source = self._wiring.source.name
         async with self._one_at_a_time:
             if not self._begun:
                 self._begun = True
-                await self._agent.begin(self._ledger)
-            mine = [tp.partition for tp in self._app.consumer.assignment() if tp.topic == source]
-            states = self._table.states(mine)
+                await self._agent.begin(self)
+            mine = sorted(tp.partition for tp in self._consumer.assignment() if tp.topic == source)
+            try:
+                await asyncio.gather(*map(self._take_over, mine))
+            except MovedError as error:
+                log.info("%s: %s; another rebalance is under way", self._wiring.name, error)
+                return
             self._following.begin_anew()
-            self._through.clear()
-            for partition, entries in states.items():
-                self._through[partition] = max((state.offset for state in entries.values()), default=-1)
+            states = {partition: self._readable(partition) for partition in mine}
+            self._taken = {
+                partition: _Taken(max((state.offset for state in entries.values()), default=-1))
+                for partition, entries in states.items()
+            }
+            metrics.KEPT_ENTRIES.labels(self._changelog.topic).set(len(self._changelog))
             self._agent.restore(states, clock())
             with contextlib.suppress(MovedError):
-                await self._agent.resume(self._ledger)
+                await self._agent.resume(self)
+
+    async def _take_over(self, partition: int) -> None:
+        while True:
+            try:
+                return await self._changelog.take_over(partition)
+            except LogUnavailableError as error:
+                log.warning("%s/%d is not taken over yet: %s", self._changelog.topic, partition, error)
+                await asyncio.sleep(_AGAIN_S)
+
+    def _readable(self, partition: int) -> dict[bytes, State]:
+        entries = self._changelog.entries(partition)
+        return readable(self._wiring.format, self._changelog.topic, partition, entries)
 
     def reading_from(self, tp: TP, committed: int) -> int:
         """From which offset on a partition of the source is read, of which `committed` is acknowledged."""
-        if tp.partition not in self._through:
+        taken = self._taken.get(tp.partition)
+        if taken is None:
             return committed
-        self._committed[tp.partition] = committed
+        taken.committed = committed
         return self._agent.reading_from(tp.partition, committed)
 
     def forget(self) -> None:
         """The partitions are going away."""
         self._following.begin_anew()
-        self._through.clear()
+        self._changelog.release()
+        self._taken.clear()
         self._agent.forget()
 
     async def step(self, event: EventT[Any], acknowledge: Acknowledge) -> None:
         """Take one fetch, unless it is of no concern any more: its partition has moved."""
         message = event.message
         async with self._one_at_a_time:
-            partition = message.partition
-            if partition not in self._through or message.generation_id != self._app.consumer_generation_id:
+            taken = self._taken.get(message.partition)
+            if taken is None or message.generation_id != self._app.consumer_generation_id:
                 return
-            records = cast("list[Any]", message.value)
-            if not await self._following.takes(message.tp, records[0].offset, message.offset):
+            fetch = cast("Fetch", message.value)
+            if not await self._following.takes(message.tp, fetch.first, message.offset):
                 return
-            committed = self._committed.get(partition, 0)
-            self._through[partition] = max(self._through[partition], message.offset)
+            taken.through = max(taken.through, message.offset)
+            if message.offset >= taken.committed:
+                taken.unacknowledged = (event, acknowledge)
             with contextlib.suppress(MovedError):
-                await self._agent.step(partition, records, committed, self._ledger)
-                if message.offset >= committed:
-                    await acknowledge(event)
+                await self._agent.step(message.partition, fetch, taken.committed, self)
+                if not self._wiring.own_pace:
+                    await self.acknowledge(message.partition)
 
     async def ticking(self) -> None:
         """Let the agent know that time passes, until the app stops."""
         while not self._app.should_stop:
             async with self._one_at_a_time:
-                if self._through:
+                if self._taken:
                     with contextlib.suppress(MovedError):
-                        await self._agent.tick(clock(), self._ledger)
+                        await self._agent.tick(clock(), self)
+                        await self._watch(clock())
             await asyncio.sleep(self._wiring.tick_every.total_seconds())
+
+    async def _watch(self, now: Micros) -> None:
+        if now - self._watched_at >= _WATCH_EVERY:
+            self._watched_at = now
+            metrics.KEPT_ENTRIES.labels(self._changelog.topic).set(len(self._changelog))
+            await self._changelog.watch()
 
     async def end(self) -> None:
         """The worker stops."""
         await self._agent.end()
-        await self._ledger.stop()
+        await self._publisher.stop()
+
+    # What the agent has of it: see `streams.runtime.ledger.Worker`.
+
+    @property
+    def source_partitions(self) -> int:
+        return self._consumer.topic_partitions(self._wiring.source.name) or 0
+
+    async def write(self, partition: int, entries: Mapping[bytes, bytes | None]) -> None:
+        taken, form = self._taken.get(partition), self._wiring.format
+        if taken is None:
+            raise MovedError(f"{self._changelog.topic}, partition {partition}")
+        encoded = {
+            form.key(partition, key): None if state is None else form.value(partition, taken.through, state)
+            for key, state in entries.items()
+        }
+        await self._changelog.write(partition, encoded)
+
+    async def send(self, topic: Topic, records: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        codec = self._codecs.setdefault(topic.name, Codec(schema(topic.record)))
+        await self.publish(topic, [Record(key.encode(), codec.encode(record)) for key, record in records])
+
+    async def publish(self, topic: Topic, records: Sequence[Record]) -> None:
+        await self._publisher.publish(topic.name, records)
+
+    def entry(self, partition: int, key: bytes) -> bytes | None:
+        return self._changelog.entries(partition).get(key)
+
+    def owns(self, partition: int) -> bool:
+        return partition in self._taken and self._changelog.owns(partition)
+
+    def caught_up(self, partition: int) -> bool:
+        return self._consumer.caught_up(TP(self._wiring.source.name, partition))
+
+    async def acknowledge(self, partition: int) -> None:
+        taken = self._taken.get(partition)
+        if taken is not None and taken.unacknowledged is not None:
+            (event, acknowledge), taken.unacknowledged = taken.unacknowledged, None
+            await acknowledge(event)
+
+    def beside(self, work: Coroutine[Any, Any, None]) -> None:
+        self._app.add_future(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except MovedError:
+            return
+        except Exception:
+            give_up(self._app)
+
+    # What the changelog has of Kafka.
+
+    async def _end_of(self, partition: int) -> int:
+        tp = TP(self._changelog.topic, partition)
+        return int((await self._consumer.highwaters(tp)).get(tp) or 0)
+
+    async def _put_claim(self, partition: int, claim: Claim) -> None:
+        tp = TP(self._wiring.source.name, partition)
+        if not await self._consumer.commit_note(tp, claim.note()):
+            raise MovedError(f"{tp.topic}, partition {partition}: the group has a newer generation")
+
+    @property
+    def _consumer(self) -> BatchConsumer:
+        return cast("BatchConsumer", self._app.consumer)
 
 
-def build(agent: Agent, wiring: Wiring, kafka: KafkaSettings) -> faust.App:
+def build(agent: Agent | OwnPace, wiring: Wiring, kafka: KafkaSettings) -> faust.App:
     """The application that runs `agent`."""
     app = new_app(wiring.name, kafka, partitions=wiring.partitions, max_fetch=wiring.max_fetch)
-    table = add_table(app, _StateTable, wiring.state, wiring.partitions)
+    table = add_table(app, wiring.state, wiring.partitions)
     harness = Harness(app, agent, wiring, table, kafka.bootstrap)
     batching = Batching(
         frozenset({wiring.source.name}), frozenset({wiring.state.name}), wiring.linger, wiring.min_bytes
     )
-    app.transport = BatchTransport(broker_url(kafka), app, batching, harness.reading_from)
-
-    async def end(*_: object, **__: object) -> None:
-        await harness.end()
-
+    app.transport = BatchTransport(broker_url(kafka), app, batching, harness)
     attend(app, wiring.name, wiring.source, table, harness)
-    app.on_before_shutdown.connect(end, weak=False)
-
-    @app.task  # type: ignore[untyped-decorator]
-    async def ticking() -> None:
-        try:
-            await harness.ticking()
-        except Exception:
-            give_up(app)
-            raise
 
     return app
 
 
-def run(agents: Sequence[tuple[Agent, Wiring]], kafka: KafkaSettings) -> None:
+def run(agents: Sequence[tuple[Agent | OwnPace, Wiring]], kafka: KafkaSettings) -> None:
     """Run agents in this process until SIGTERM or SIGINT; ends with SystemExit."""
     application.run(*[build(agent, wiring, kafka) for agent, wiring in agents])

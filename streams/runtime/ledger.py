@@ -1,39 +1,31 @@
-"""What an agent leaves behind: its state, in the changelog of its table, and records on other topics."""
+"""What an agent has of its worker: where it writes, and what it may ask. The entries' formats."""
 
-import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from aiokafka.errors import KafkaError
-
-from clients.kafka.producers import OnDemandProducer
-from clients.kafka.sizes import LARGEST_FETCH
 from schemas.codec import Codec
 from schemas.contract import schema
+from schemas.errors import SchemaError
 from schemas.topics import Topic
+from streams.runtime import metrics
+from streams.runtime.publisher import Record
 
 log = logging.getLogger(__name__)
 
-_AGAIN_S: Final = 1.0
 _STATE: Final = Codec(schema("AgentState"))
-
-
-class MovedError(Exception):
-    """The partition belongs to another worker by now: nothing may be written for it."""
 
 
 class State(NamedTuple):
     """An entry of an agent's state."""
 
     offset: int
-    """Everything up to this offset of the source was in it when it was written."""
+    """Everything up to this offset of the source was in it when it was written; -1 where it doesn't say."""
     state: bytes
 
 
 class Ledger(Protocol):
-    """Where an agent writes. Both methods return when Kafka has everything; while it is away, they wait."""
+    """Where an agent writes. Its methods return when Kafka has everything; while it is away, they wait."""
 
     async def write(self, partition: int, entries: Mapping[bytes, bytes | None]) -> None:
         """Entries of the partition's state by key; None deletes one. Not atomic across entries.
@@ -47,106 +39,100 @@ class Ledger(Protocol):
         ...
 
 
-class KafkaLedger:
-    """Writes to Kafka, and keeps the state's entries in memory as they are in the changelog.
+class Worker(Ledger, Protocol):
+    """What an agent has that acknowledges for itself, and goes on while Kafka takes what it has written."""
 
-    `table` holds encoded entries by encoded key; `through` says up to which offset a partition that is ours
-    has been taken, None for one that is not.
-    """
+    @property
+    def source_partitions(self) -> int:
+        """How many partitions the source has."""
+        ...
 
-    def __init__(
-        self,
-        bootstrap: str,
-        state: Topic,
-        table: MutableMapping[bytes, bytes],
-        through: Callable[[int], int | None],
-    ) -> None:
-        self._state = state
-        self._table = table
-        self._through = through
-        self._codecs: dict[str, Codec] = {}
-        self._producer = OnDemandProducer(bootstrap, max_request_size=LARGEST_FETCH)
+    def entry(self, partition: int, key: bytes) -> bytes | None:
+        """An entry of the partition's state, as it was written last."""
+        ...
 
-    async def write(self, partition: int, entries: Mapping[bytes, bytes | None]) -> None:
-        """As in `Ledger`."""
-        messages: list[tuple[int | None, bytes, bytes | None]] = []
-        through = self._through(partition)
-        if through is None:
-            raise MovedError(f"{self._state.name}, partition {partition}")
-        for key, state in entries.items():
-            entry_key = encode_key(partition, key)
-            if state is None:
-                self._table.pop(entry_key, None)
-                messages.append((partition, entry_key, None))
-                continue
-            value = _STATE.encode({"partition": partition, "offset": through, "state": state})
-            self._table[entry_key] = value
-            messages.append((partition, entry_key, value))
-        await self._produce(self._state, messages, lambda: self._through(partition) is not None)
+    def owns(self, partition: int) -> bool:
+        """Whether the partition is ours still."""
+        ...
 
-    async def send(self, topic: Topic, records: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        """As in `Ledger`."""
-        codec = self._codecs.setdefault(topic.name, Codec(schema(topic.record)))
-        await self._produce(
-            topic, [(None, key.encode(), codec.encode(record)) for key, record in records], lambda: True
-        )
+    def caught_up(self, partition: int) -> bool:
+        """Whether everything in the source's partition is acknowledged."""
+        ...
 
-    async def stop(self) -> None:
-        """Send what waits, and leave."""
-        with contextlib.suppress(KafkaError):
-            await self._producer.stop()
+    async def publish(self, topic: Topic, records: Sequence[Record]) -> None:
+        """Encoded records to a topic; those of a key stay in order."""
+        ...
 
-    async def _produce(
-        self,
-        topic: Topic,
-        messages: Sequence[tuple[int | None, bytes, bytes | None]],
-        wanted: Callable[[], bool],
-    ) -> None:
-        """Send the messages (partition, key, value), those that fail again and in their order."""
-        left = list(messages)
-        while left:
-            if not wanted():
-                raise MovedError(topic.name)
-            try:
-                producer = await self._producer.started()
-                sent: list[Awaitable[Any]] = [
-                    await producer.send(topic.name, value, key=key, partition=partition)
-                    for partition, key, value in left
-                ]
-                outcomes = await asyncio.gather(*sent, return_exceptions=True)
-            except KafkaError as error:
-                failed = error
-            else:
-                failures = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, BaseException)]
-                if not failures:
-                    return
-                failed = outcomes[failures[0]]
-                if not isinstance(failed, KafkaError):
-                    raise failed
-                left = left[failures[0] :]  # those behind it too: the order of a key must stay
-            if not getattr(failed, "retriable", False) and not isinstance(failed, OSError):
-                raise failed
-            log.warning("%s: not written yet (%s: %s)", topic.name, type(failed).__name__, failed)
-            await asyncio.sleep(_AGAIN_S)
+    async def acknowledge(self, partition: int) -> None:
+        """Acknowledge all that the agent has been given of the partition."""
+        ...
+
+    def beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Go on with something meanwhile; if it fails, the worker ends."""
+        ...
 
 
-def encode_key(partition: int, key: bytes) -> bytes:
-    """The key of an entry in the table and its changelog."""
-    return b"%d|%s" % (partition, key)
+class Format(Protocol):
+    """How entries lie in the changelog."""
+
+    def key(self, partition: int, key: bytes) -> bytes: ...
+
+    def value(self, partition: int, through: int, state: bytes) -> bytes: ...
+
+    def read(self, key: bytes, value: bytes) -> tuple[bytes, State]:
+        """Raises SchemaError or ValueError for what is none."""
+        ...
 
 
-def decode_key(key: bytes) -> tuple[int, bytes]:
-    """Partition and key of an entry."""
-    partition, _, rest = key.partition(b"|")
-    return int(partition), rest
+class Enveloped:
+    """Entries as `AgentState` records, under the partition and the agent's key."""
+
+    def key(self, partition: int, key: bytes) -> bytes:
+        """See `Format`."""
+        return b"%d|%s" % (partition, key)
+
+    def value(self, partition: int, through: int, state: bytes) -> bytes:
+        """See `Format`."""
+        return _STATE.encode({"partition": partition, "offset": through, "state": state})
+
+    def read(self, key: bytes, value: bytes) -> tuple[bytes, State]:
+        """See `Format`."""
+        number, separator, rest = key.partition(b"|")
+        if not separator or not number.isdigit():
+            raise ValueError("the key is not that of an agent's entry")
+        record = _STATE.decode(value)
+        return rest, State(record["offset"], record["state"])
 
 
-def is_older(value: bytes, known: bytes | None) -> bool:
-    """Whether an entry is of less of the source than the one that is known."""
-    return known is not None and decode_state(value).offset < decode_state(known).offset
+class Plain:
+    """Entries as the agent gives them."""
+
+    def key(self, partition: int, key: bytes) -> bytes:
+        """See `Format`."""
+        return key
+
+    def value(self, partition: int, through: int, state: bytes) -> bytes:
+        """See `Format`."""
+        return state
+
+    def read(self, key: bytes, value: bytes) -> tuple[bytes, State]:
+        """See `Format`."""
+        return key, State(-1, value)
 
 
-def decode_state(value: bytes) -> State:
-    """An entry. Raises RefusedError for what is none."""
-    record = _STATE.decode(value)
-    return State(record["offset"], record["state"])
+ENVELOPED: Final = Enveloped()
+PLAIN: Final = Plain()
+
+
+def readable(form: Format, topic: str, partition: int, entries: Mapping[bytes, bytes]) -> dict[bytes, State]:
+    """The entries that can be read, by the agent's key. What can't is named in the log, and left alone."""
+    found: dict[bytes, State] = {}
+    for key, value in entries.items():
+        try:
+            read, state = form.read(key, value)
+        except (SchemaError, ValueError) as error:
+            metrics.UNREADABLE_ENTRIES.labels(topic).inc()
+            log.error("%s/%d: the entry %r can't be read, and stays: %s", topic, partition, key, error)
+            continue
+        found[read] = state
+    return found

@@ -1,22 +1,23 @@
 """A Faust transport that hands over whole fetches: one event is one partition's list of records.
 
 Assignment, commits, tables and recovery stay Faust's. What changes, for the sources and the changelogs
-that ask for it: a fetch of a partition becomes one event, whose value is the list of its records and
-whose offset is the last one's; and acknowledging it acknowledges everything before it. That rests on
+that ask for it: a fetch of a partition becomes one event, whose value is a `Fetch` of record batches and
+whose offset is the last that it covers; and acknowledging it acknowledges everything before it. That rests on
 one stream taking a topic's events in order (agents of concurrency 1), and on internals of
 faust-streaming and aiokafka, hence on their pinned versions.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import aiokafka
 import faust
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as RecordConsumer
 from faust.transport.drivers.aiokafka import Transport as RecordTransport
@@ -25,10 +26,12 @@ from faust.types.tuples import ConsumerMessage
 from yarl import URL
 
 from clients.kafka.consumers import leave
-from clients.kafka.fetched import leave_bare
+from clients.kafka.fetched import ALL, Fetched, leave_packed
 from infra.tasks import end
-from streams import together
+from streams.runtime.fetch import Fetch
 
+_LOG_APPEND_TIME = 1
+"""The type of timestamp that messages are given: nobody asks for it."""
 _REBALANCING_PAUSE = 0.05
 """Seconds between two looks whether a rebalance is over."""
 
@@ -48,12 +51,16 @@ class Batching:
         return topic in self.sources or topic in self.changelogs
 
 
-ReadingFrom = Callable[[TP, int], int]
-"""From which offset on a source's partition is read, of which those before the second are acknowledged."""
+class Reading(Protocol):
+    """What says how the partitions of the sources and the changelogs are read."""
 
+    async def expect(self, assigned: frozenset[int]) -> Collection[int]:
+        """These partitions of the source are assigned; those of the changelog that are to be read whole."""
+        ...
 
-def _committed(tp: TP, committed: int) -> int:
-    return committed
+    def reading_from(self, tp: TP, committed: int) -> int:
+        """From which offset on a source's partition is read; what is before `committed` is acknowledged."""
+        ...
 
 
 class _ConsumerThread(AIOKafkaConsumerThread):
@@ -63,6 +70,7 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         # Faust has no settings for these; the consumer reads them when it starts.
         consumer._fetch_max_wait_ms = batching.linger // timedelta(milliseconds=1)
         consumer._fetch_min_bytes = batching.min_bytes
+        consumer._isolation_level = "read_committed"
         return consumer
 
     def close(self) -> None:
@@ -82,6 +90,38 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         """End what still runs in this thread."""
         await end(asyncio.all_tasks() - {asyncio.current_task()})
 
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit offsets, each with its partition's note. False when the group has a newer generation."""
+        consumer, notes = self._ensure_consumer(), cast("BatchConsumer", self.consumer)
+        positions = {
+            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, notes.note_of(tp))
+            for tp, offset in offsets.items()
+            if tp in self.assignment()
+        }
+        try:
+            await consumer.commit(positions)
+        except (CommitFailedError, IllegalStateError) as error:
+            self.log.info("%s: not committed: %s", self.app.conf.id, error)
+            return False
+        except Exception as error:
+            await self.crash(error)
+            return False
+        return len(positions) == len(offsets)
+
+    async def committed_notes(self, places: Collection[TP]) -> dict[TP, str]:
+        """What is committed with the offsets of these partitions."""
+        return {tp: each.metadata or "" for tp, each in (await self._stored(places)).items()}
+
+    async def committed_offsets(self, places: Collection[TP]) -> dict[TP, int]:
+        """The committed offsets, of those of these partitions that have one."""
+        return {tp: each.offset for tp, each in (await self._stored(places)).items() if each.offset >= 0}
+
+    async def _stored(self, places: Collection[TP]) -> dict[TP, OffsetAndMetadata]:
+        coordinator = self._ensure_consumer()._coordinator
+        wanted = [TopicPartition(tp.topic, tp.partition) for tp in places]
+        found = await self.call_thread(coordinator.fetch_committed_offsets, wanted)
+        return {TP(tp.topic, tp.partition): each for tp, each in found.items()}
+
     def topic_partitions(self, topic: str) -> int | None:
         """How many partitions a topic has; None while that isn't known.
 
@@ -97,10 +137,9 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109  # Faust's signature
         max_records: int | None = None,
     ) -> Mapping[TP, list[Any]]:
-        leave_bare(consumer, cast("BatchTransport", self.transport).batching.__contains__)
-        return await super()._fetch_records(
-            consumer, active_partitions, timeout=timeout, max_records=max_records
-        )
+        wanted = cast("BatchTransport", self.transport).batching.__contains__
+        leave_packed(consumer, wanted, max_records or ALL)
+        return await super()._fetch_records(consumer, active_partitions, timeout=timeout)
 
 
 class BatchConsumer(RecordConsumer):
@@ -111,14 +150,42 @@ class BatchConsumer(RecordConsumer):
         transport = cast("BatchTransport", self.transport)
         self._batching = transport.batching
         self._sources: frozenset[str] = transport.batching.sources
-        self._reading_from = transport.reading_from
+        self._reading = transport.reading
         self._done: dict[TP, int] = {}
         self._begun: dict[TP, int] = {}
+        self._notes: dict[TP, str] = {}
 
     def caught_up(self, tp: TP) -> bool:
-        """Everything in the partition, as far as the last fetch could see, is acknowledged."""
+        """Everything in the partition, as far as the last fetch could see, is acknowledged.
+
+        A fetch reaches as far as the consumer's position, which passes what holds no records: the marker
+        of a transaction, and what was aborted.
+        """
         end = self.highwater(tp)
         return end is not None and self._next(tp) >= end
+
+    async def committed_notes(self, places: Collection[TP]) -> dict[TP, str]:
+        """What is committed with the offsets of these partitions of sources."""
+        return await self._consumer_thread.committed_notes(places)
+
+    async def commit_note(self, tp: TP, note: str) -> bool:
+        """Commit a note with the offset of a partition, now and from now on.
+
+        False when Kafka refuses it, as the group has a newer generation.
+        """
+        committed = (await self._consumer_thread.committed_offsets([tp])).get(tp)
+        if committed is None:
+            committed = (await self.earliest_offsets(tp))[tp]
+        self._notes[tp] = note
+        return await self._commit({tp: committed})
+
+    def note_of(self, tp: TP) -> str:
+        """What is committed with the offsets of a partition."""
+        return self._notes.get(tp, "")
+
+    @property
+    def _consumer_thread(self) -> "_ConsumerThread":
+        return cast("_ConsumerThread", self._thread)
 
     def begun_at(self, tp: TP) -> int | None:
         """The offset from which a source's partition is read since it was sought; None: yet to be."""
@@ -153,16 +220,15 @@ class BatchConsumer(RecordConsumer):
         if not self.flow_active:
             await self._seek_again()
             return
-        sources = [tp for tp in records_of if tp.topic in self._sources]
-        parts = together.parts([records_of[tp] for tp in sources])
+        beside = [fetched for tp in records_of if tp.topic in self._sources for fetched in records_of[tp]]
         early = False
-        for tp, records in {**records_of, **dict(zip(sources, parts, strict=True))}.items():
+        for tp, records in records_of.items():
             if active is not None and tp not in active and tp not in self._buffered_partitions:
                 continue
             if tp.topic in self._sources and self.app.rebalancing:
                 early = True  # asked for before the rebalance, answered in the midst of it
                 continue
-            for message in self._messages(tp, records):
+            for message in self._messages(tp, records, beside):
                 if not self.flow_active or self.app.consumer_generation_id != generation:
                     return
                 yield tp, message
@@ -187,30 +253,28 @@ class BatchConsumer(RecordConsumer):
         earliest = await self.earliest_offsets(*sources)
         for tp in sources:
             committed = max(self._committed_offset[tp] or 0, earliest[tp])  # retention may have passed it
-            self._begun[tp] = max(self._reading_from(tp, committed), earliest[tp])
+            self._begun[tp] = max(self._reading.reading_from(tp, committed), earliest[tp])
             self._read_offset[tp] = None
         await self.seek_wait({tp: self._begun[tp] for tp in sources})
 
-    def _messages(self, tp: TP, records: Sequence[Any]) -> list[Message]:
+    def _messages(self, tp: TP, records: Sequence[Any], beside: Sequence[Fetched]) -> list[Message]:
         if tp.topic not in self._batching:
             return [self._to_message(tp, record) for record in records]
-        if not records:
-            return []
-        last = records[-1]
         return [
             ConsumerMessage(
                 tp.topic,
                 tp.partition,
-                last.offset,
-                last.timestamp / 1000,
-                last.timestamp_type,
+                fetched.next_offset - 1,
+                fetched.batches[-1].max_timestamp / 1000 if fetched.batches else 0.0,
+                _LOG_APPEND_TIME,
                 headers=None,
                 key=None,
-                value=cast("Any", records),
+                value=cast("Any", Fetch(tp.topic, tp.partition, fetched, beside)),
                 checksum=None,
                 tp=tp,
                 generation_id=self.app.consumer_generation_id,
             )
+            for fetched in records
         ]
 
     def ack(self, message: Message) -> bool:
@@ -256,7 +320,18 @@ class BatchConsumer(RecordConsumer):
         for tp in revoked:
             self._done.pop(tp, None)
             self._begun.pop(tp, None)
+            self._notes.pop(tp, None)
         await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Before Faust recovers the changelogs: who owned them last, and what has to be read of them."""
+        sources = frozenset(tp.partition for tp in assigned if tp.topic in self._sources)
+        whole = set(await self._reading.expect(sources))
+        recovered_to = cast("Any", self.app.tables).recovery.active_offsets
+        for tp in assigned:
+            if tp.topic in self._batching.changelogs and tp.partition in whole:
+                recovered_to.pop(tp, None)  # else Faust goes on where it had come to
+        await super().on_partitions_assigned(assigned, generation_id)
 
 
 class BatchTransport(RecordTransport):
@@ -264,24 +339,19 @@ class BatchTransport(RecordTransport):
 
     Consumer: ClassVar[type[BatchConsumer]] = BatchConsumer
 
-    def __init__(
-        self, url: URL, app: faust.App, batching: Batching, reading_from: ReadingFrom = _committed
-    ) -> None:
+    def __init__(self, url: URL, app: faust.App, batching: Batching, reading: Reading) -> None:
         super().__init__([url], app, loop=None)
         self.batching = batching
-        self.reading_from = reading_from
+        self.reading = reading
 
 
 class Records(faust.Schema[Any, Any]):
-    """For a topic read by the fetch: hand the list of records through. Decoding is the agent's.
-
-    A record has `offset`, `timestamp` (milliseconds), `key` and `value`.
-    """
+    """For a topic read by the fetch: hand the `Fetch` through. Decoding is the agent's."""
 
     def loads_key(self, app: AppT, message: Message, *, loads: Any = None, serializer: Any = None) -> Any:
         """None: each record has its own."""
         return message.key
 
     def loads_value(self, app: AppT, message: Message, *, loads: Any = None, serializer: Any = None) -> Any:
-        """The list of records."""
+        """The fetch."""
         return message.value

@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +23,18 @@ from faust.types import TP, StreamT
 from yarl import URL
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
+from streams.runtime.fetch import Fetch
 from streams.runtime.transport import BatchConsumer, Batching, BatchTransport, Records
+
+
+class FromCommitted:
+    """Reads from the committed offset on; there is no changelog."""
+
+    async def expect(self, assigned: frozenset[int]) -> Collection[int]:
+        return ()
+
+    def reading_from(self, tp: TP, committed: int) -> int:
+        return committed
 
 
 def main(bootstrap: str, topic: str, partitions: str, file: str, *options: str) -> None:
@@ -43,9 +55,8 @@ def main(bootstrap: str, topic: str, partitions: str, file: str, *options: str) 
         stream_wait_empty=False,
         web_enabled=False,
     )
-    app.transport = BatchTransport(
-        url, app, Batching(frozenset({topic}), frozenset(), timedelta(milliseconds=50), 1024 * 1024)
-    )
+    batching = Batching(frozenset({topic}), frozenset(), timedelta(milliseconds=50), 1024 * 1024)
+    app.transport = BatchTransport(url, app, batching, FromCommitted())
 
     raw: dict[str, Any] = {
         "key_type": bytes,
@@ -63,12 +74,14 @@ def main(bootstrap: str, topic: str, partitions: str, file: str, *options: str) 
     async def say(fetches: StreamT[Any]) -> None:
         stream = cast("faust.Stream[Any]", fetches).noack()
         async for event in stream.events():
-            records = cast("list[Any]", event.message.value)
+            records = cast("Fetch", event.message.value).records
+            if not records:
+                continue
             line = {
                 "partition": event.message.partition,
                 "offset": event.message.offset,
                 "offsets": [record.offset for record in records],
-                "first": records[0].value.decode(),
+                "first": (records[0].value or b"").decode(),
                 "partitions": app.consumer.topic_partitions(topic),
             }
             with Path(file).open("a", encoding="utf-8") as handed:  # noqa: ASYNC230

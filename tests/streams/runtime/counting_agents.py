@@ -20,8 +20,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from infra.settings import KafkaSettings
 from schemas.topics import ALERTS, DECISIONS, NOTIFICATIONS, NOTIFIER_STATE, OUTBOX
-from streams.runtime.harness import Ledger, Record, Wiring, run
-from streams.runtime.ledger import State
+from streams.runtime.fetch import Fetch
+from streams.runtime.harness import Wiring, run
+from streams.runtime.ledger import Ledger, State
 
 _NOTHING = {"next": 0, "count": 0, "said": []}
 
@@ -59,10 +60,10 @@ class Numbering:
     def forget(self) -> None:
         self._states = {}
 
-    async def step(self, partition: int, records: Sequence[Record], committed: int, ledger: Ledger) -> None:
+    async def step(self, partition: int, fetch: Fetch, committed: int, ledger: Ledger) -> None:
         state = self._states[partition]
         said = []
-        for record in records:
+        for record in fetch.records:
             if record.offset < state["next"]:
                 continue
             assert record.offset == state["next"], f"{record.offset} came, and {state['next']} was next"

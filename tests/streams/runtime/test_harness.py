@@ -12,7 +12,6 @@ import pytest
 
 from schemas.codec import Codec
 from schemas.contract import schema
-from streams.runtime.ledger import is_older
 from tests.streams.broker import Broker, process, wait_until
 
 pytestmark = pytest.mark.timeout(240)
@@ -39,16 +38,6 @@ def agents(broker: Broker, tmp_path: Path) -> Agents:
         return process(command, os.environ, tmp_path / "agents.log")
 
     return running
-
-
-def test_an_entry_of_less_of_the_source_replaces_none_of_more() -> None:
-    entry = Codec(schema("AgentState")).encode
-    early, late = (entry({"partition": 0, "offset": offset, "state": b""}) for offset in (7, 8))
-
-    assert is_older(early, late)
-    assert not is_older(late, early)
-    assert not is_older(late, late), "an attempt's result is of no more of the source than the delivery"
-    assert not is_older(early, None)
 
 
 def said(broker: Broker) -> list[tuple[str, str]]:

@@ -1,0 +1,86 @@
+"""The topic below a changelog, on Kafka: its end, what lies in it, and what is appended."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas.topics import Topic
+from streams.runtime.changelog import Message
+from streams.runtime.entries import RANK_HEADER, Claim, Entry, rank_of
+from streams.runtime.errors import LogUnavailableError
+from streams.runtime.publisher import Publisher, Record
+
+_WITHIN_S: Final = 30.0
+"""How long Kafka may take to answer, or to hand over what lies between the owner's writes."""
+_FETCH_MS: Final = 500
+
+End = Callable[[int], Awaitable[int]]
+"""The offset past a partition's last record. Raises KafkaError."""
+PutClaim = Callable[[int, Claim], Awaitable[None]]
+"""Commits a claim of a partition. Raises MovedError when the partition is not ours."""
+
+
+class TopicLog:
+    """A `streams.runtime.changelog.Log`."""
+
+    def __init__(
+        self, bootstrap: str, topic: Topic, publisher: Publisher, *, end: End, put_claim: PutClaim
+    ) -> None:
+        self.topic = topic.name
+        self._bootstrap = bootstrap
+        self._publisher = publisher
+        self._end = end
+        self._put_claim = put_claim
+
+    async def end(self, partition: int) -> int:
+        """As in `Log`."""
+        try:
+            async with asyncio.timeout(_WITHIN_S):
+                return await self._end(partition)
+        except (KafkaError, TimeoutError) as error:
+            raise LogUnavailableError(f"{type(error).__name__}: {error}") from error
+
+    async def read(self, partition: int, begin: int, end: int) -> Sequence[Entry]:
+        """As in `Log`."""
+        place = TopicPartition(self.topic, partition)
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+        )
+        found: list[Entry] = []
+        try:
+            async with asyncio.timeout(_WITHIN_S), contextlib.AsyncExitStack() as stack:
+                stack.push_async_callback(consumer.stop)
+                await consumer.start()
+                consumer.assign([place])
+                consumer.seek(place, begin)
+                while await consumer.position(place) < end:
+                    records = (await consumer.getmany(place, timeout_ms=_FETCH_MS)).get(place, [])
+                    found += [
+                        Entry(record.offset, record.key, record.value, rank_of(record.headers))
+                        for record in records
+                        if record.offset < end
+                    ]
+        except (KafkaError, TimeoutError) as error:
+            raise LogUnavailableError(f"{type(error).__name__}: {error}") from error
+        return found
+
+    async def append(
+        self, partition: int, messages: Sequence[Message], wanted: Callable[[], bool]
+    ) -> Sequence[int]:
+        """As in `Log`."""
+        records = [
+            Record(message.key, message.value, partition, ((RANK_HEADER, message.rank.encode()),))
+            for message in messages
+        ]
+        return await self._publisher.publish(self.topic, records, wanted)
+
+    async def claim(self, partition: int, claim: Claim) -> None:
+        """As in `Log`."""
+        await self._put_claim(partition, claim)
