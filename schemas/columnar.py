@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from schemas import wire
@@ -14,6 +13,7 @@ from schemas.errors import Reason, RefusedError, UnsupportedSchemaError
 from schemas.registry import SchemaRegistry
 from schemas.resolution import Resolution, frame_schema, resolve
 from schemas.scan import Scan
+from schemas.values import Positions, ValueList, Values
 from schemas.writers import WriterSchemas
 
 __all__ = ["Batch", "ColumnarReader", "Refusal", "refuse_future"]
@@ -21,8 +21,6 @@ __all__ = ["Batch", "ColumnarReader", "Refusal", "refuse_future"]
 _SCANNED = 1_000
 """Values up to which the part of a batch that fails is looked at one by one. A larger one is split."""
 _SPLIT = 8
-
-_Positions = npt.NDArray[np.int64]
 
 
 class ColumnarReader:
@@ -47,20 +45,24 @@ class ColumnarReader:
         self.frame_schema = pl.Schema({**frame_schema(schema, self._columns), OFFSET: pl.Int64()})
         """Names and types of the frames that `read` gives; an enum is a `pl.Enum`."""
 
-    def read(self, values: Sequence[bytes | None], offsets: npt.NDArray[np.int64]) -> Batch:
+    def read(self, values: Sequence[bytes | None], offsets: Positions) -> Batch:
         """The rows of `values`, whose Kafka offsets are `offsets`, in the order they came.
 
         What can't be read is refused, not raised. Raises RegistryUnavailableError when a writer's
         schema can't be had now: read the batch again later.
         """
+        return self.read_values(ValueList(values), offsets)
+
+    def read_values(self, values: Values, offsets: Positions) -> Batch:
+        """The same, wherever the values lie. May be called from several threads at once."""
         if len(values) != len(offsets):
             raise ValueError(f"{len(values)} values, but {len(offsets)} offsets")
         offsets = np.ascontiguousarray(offsets, np.int64)
         try:
-            decoder = self._decoder(wire.header_of(values[0])) if values else None
+            decoder = self._decoder(wire.header_of(values[0])) if len(values) else None
         except RefusedError:
             decoder = None
-        frame = decoder.block.decode(values) if decoder else None
+        frame = values.decode(decoder.block) if decoder else None
         if decoder and frame is not None:
             return decoder.shape(_batch(frame, np.arange(len(values)), offsets))
         return self._read_grouped(values, offsets)
@@ -76,38 +78,22 @@ class ColumnarReader:
             decoder = self._decoders[header] = _Decoder(header, resolution)
         return decoder
 
-    def _read_grouped(self, values: Sequence[bytes | None], offsets: npt.NDArray[np.int64]) -> Batch:
-        refused: list[Refusal] = []
-
-        def refuse(index: int, error: RefusedError) -> None:
-            refused.append(Refusal(index, int(offsets[index]), error.reason, error.detail))
-
-        groups: dict[bytes, list[tuple[int, bytes]]] = {}
-        unreadable: dict[bytes, RefusedError] = {}
-        for index, value in enumerate(values):
-            try:
-                header = wire.header_of(value)
-                if header not in groups and header not in unreadable:
-                    try:
-                        self._decoder(header)
-                    except RefusedError as error:
-                        unreadable[header] = error
-            except RefusedError as error:
-                refuse(index, error)
-                continue
-            if header in unreadable:
-                refuse(index, unreadable[header])
-            elif value is not None:
-                groups.setdefault(header, []).append((index, value))
+    def _read_grouped(self, values: Values, offsets: Positions) -> Batch:
+        grouped = values.grouped()
+        failed = grouped.without
         parts = []
-        for header, members in groups.items():
-            decoder = self._decoders[header]
-            indices = np.array([index for index, _ in members], np.int64)
-            found, bad = decoder.decode_each([value for _, value in members])
-            for position, why in bad:
-                refuse(members[position][0], why)
-            parts += [decoder.shape(_batch(frame, indices[rows], offsets)) for frame, rows in found]
-        return self._join(parts, refused)
+        for header, which in grouped.of.items():
+            try:
+                decoder = self._decoder(header)
+            except RefusedError as error:
+                failed.extend((index, error) for index in which.tolist())
+                continue
+            found, bad = decoder.decode_each(values, which)
+            failed.extend(bad)
+            parts += [decoder.shape(_batch(frame, indices, offsets)) for frame, indices in found]
+        return self._join(
+            parts, [Refusal(index, int(offsets[index]), why.reason, why.detail) for index, why in failed]
+        )
 
     def _join(self, parts: Sequence[Batch], refused: Iterable[Refusal]) -> Batch:
         everything = [*refused, *(refusal for part in parts for refusal in part.refused)]
@@ -130,15 +116,16 @@ class _Decoder:
         self._shapes = [*resolution.shapes, pl.col(OFFSET)]
 
     def decode_each(
-        self, values: Sequence[bytes]
-    ) -> tuple[list[tuple[pl.DataFrame, _Positions]], list[tuple[int, RefusedError]]]:
-        """Frames of the good values, each with the positions of its rows; and the bad positions."""
-        good: list[tuple[pl.DataFrame, _Positions]] = []
+        self, values: Values, which: Positions
+    ) -> tuple[list[tuple[pl.DataFrame, Positions]], list[tuple[int, RefusedError]]]:
+        """Frames of the good ones of the values `which`, each with the positions of its rows; and the bad
+        positions."""
+        good: list[tuple[pl.DataFrame, Positions]] = []
         bad: list[tuple[int, RefusedError]] = []
-        pending = [np.arange(len(values))]
+        pending = [which]
         while pending:
             positions = pending.pop()
-            frame = self.block.decode([values[at] for at in positions.tolist()])
+            frame = values.decode(self.block, positions)
             if frame is not None:
                 good.append((frame, positions))
             elif len(positions) > _SCANNED:
@@ -156,19 +143,19 @@ class _Decoder:
         return good, bad
 
     def _scanned(
-        self, values: Sequence[bytes], positions: _Positions
+        self, values: Values, positions: Positions
     ) -> tuple[list[int], list[tuple[int, RefusedError]]]:
         passed: list[int] = []
         failed: list[tuple[int, RefusedError]] = []
         for at in positions.tolist():
             try:
-                self._scan.check(values[at][self._header_size :])
+                self._scan.check((values[at] or b"")[self._header_size :])
                 passed.append(at)
             except RefusedError as error:
                 failed.append((at, error))
         return passed, failed
 
-    def _verdict(self, values: Sequence[bytes], at: int) -> tuple[int, RefusedError]:
+    def _verdict(self, values: Values, at: int) -> tuple[int, RefusedError]:
         _, failed = self._scanned(values, np.array([at]))
         return failed[0] if failed else (at, RefusedError(Reason.MALFORMED, "the decoder can't take it"))
 
@@ -182,5 +169,5 @@ class _Decoder:
         return Batch(batch.frame.select_seq(self._shapes), batch.indices, batch.refused)
 
 
-def _batch(frame: pl.DataFrame, indices: _Positions, offsets: npt.NDArray[np.int64]) -> Batch:
+def _batch(frame: pl.DataFrame, indices: Positions, offsets: Positions) -> Batch:
     return Batch(frame.hstack([pl.Series(OFFSET, offsets[indices])]), indices, [])

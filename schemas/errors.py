@@ -5,12 +5,19 @@ SchemaError
   UnsupportedSchemaError    a schema that the readers can't take, or that doesn't resolve
   InvalidRecordError        a record that doesn't fit the schema it is to be written with
   RefusedError              a value that can't be read; carries a Reason
+  UnpackError               a record batch that can't be unpacked; its words follow "the batch"
+    UnknownCodecError
+    CorruptStreamError
+    UnpackedTooLargeError
+  GarbledRecordsError       a record batch that is garbled from some record on
   RegistryError
     RegistryUnavailableError   try again later: nothing is known about the schema
     RegistryRejectedError      the registry answered, and said no
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
 
 
 class Reason(StrEnum):
@@ -23,6 +30,7 @@ class Reason(StrEnum):
     LEFT_OVER_BYTES = "left_over_bytes"
     IN_THE_FUTURE = "in_the_future"
     INVALID = "invalid"
+    UNREADABLE_BATCH = "unreadable_batch"
 
 
 class SchemaError(Exception):
@@ -48,6 +56,34 @@ class RefusedError(SchemaError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class UnpackError(SchemaError):
+    """The records of a batch can't be unpacked. The words say why, and follow "the batch"."""
+
+
+class UnknownCodecError(UnpackError):
+    """It names a codec that Kafka doesn't have."""
+
+
+class CorruptStreamError(UnpackError):
+    """Its bytes are not what the codec writes."""
+
+
+class UnpackedTooLargeError(UnpackError):
+    """It unpacks to more than may be."""
+
+
+class GarbledRecordsError(SchemaError):
+    """The records of a batch can't be told apart from some record on. The words say why.
+
+    `offset` is the first that is lost, `read` are the records before it (`records.KafkaRecord`).
+    """
+
+    def __init__(self, offset: int, detail: str, read: Sequence[Any] = ()) -> None:
+        super().__init__(detail)
+        self.offset = offset
+        self.read = read
 
 
 class RegistryError(SchemaError):

@@ -1,0 +1,175 @@
+"""Kafka's record batches (format 2) as they are fetched, not unpacked: cut apart, checked, sorted out.
+
+The layout is that of https://kafka.apache.org/documentation/#recordbatch.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from aiokafka.record.util import calc_crc32c
+
+HEADER: Final = struct.Struct(">qiibIhiqqqhii")
+"""Base offset, length, leader epoch, magic, CRC, attributes, last offset delta, base and max timestamp,
+producer id, producer epoch, base sequence, count."""
+CODECS: Final = ("none", "gzip", "snappy", "lz4", "zstd")
+CODEC_MASK: Final = 0x07
+ATTRIBUTES_AT: Final = 21
+"""Of a header; from here on it is under the CRC."""
+_LENGTH_FROM: Final = 12
+"""The length counts from behind itself."""
+_MAGIC_AT: Final = 16
+_LOG_APPEND_TIME: Final = 0x08
+_TRANSACTIONAL: Final = 0x10
+_CONTROL: Final = 0x20
+_LEGACY: Final = (0, 1)
+_COMMIT_MARKER: Final = b"\x00\x01"
+"""How the type of a control record ends its key."""
+
+Aborted = Sequence[tuple[int, int]]
+"""Of a fetch response: the producer and the first offset of each aborted transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """A batch, by its header. `count` is what the header says: nothing has been unpacked yet."""
+
+    wire: memoryview
+    """The whole batch."""
+    base_offset: int
+    last_offset: int
+    count: int
+    codec: int
+    """An index of CODECS; or 5 to 7, which are none."""
+    is_transactional: bool
+    is_control: bool
+    producer_id: int
+    append_time: int | None
+    """When the broker took it, in milliseconds, if that is its records' time (LogAppendTime)."""
+    base_timestamp: int
+    """Milliseconds, from which the records' own times count otherwise."""
+    max_timestamp: int
+    damage: str | None = None
+    """Why nothing in it can be read; its offsets are then those that are plausible."""
+
+    @property
+    def packed(self) -> memoryview:
+        """The records, as they were sent: compressed with `codec`."""
+        return self.wire[HEADER.size :]
+
+    @property
+    def next_offset(self) -> int:
+        """Where to go on behind it."""
+        return self.last_offset + 1
+
+    @property
+    def offsets(self) -> str:
+        """In words."""
+        if self.base_offset == self.last_offset:
+            return f"offset {self.base_offset}"
+        return f"offsets {self.base_offset} to {self.last_offset}"
+
+
+def split(fetched: bytes | memoryview) -> Iterator[RecordBatch]:
+    """The batches of one partition's fetch, in order; one that the fetch has cut off ends it.
+
+    A batch that is damaged (its CRC is wrong, its header contradicts itself, its format is older than
+    Kafka 0.11) comes with `damage`, and the next one after it. Nothing is raised.
+    """
+    whole = memoryview(fetched)
+    damaged: RecordBatch | None = None
+    at, expected = 0, 0
+    while at + _MAGIC_AT < len(whole):
+        (length,) = struct.unpack_from(">i", whole, at + 8)
+        end = at + _LENGTH_FROM + length
+        if end > len(whole):
+            break
+        stuck = end <= at + _MAGIC_AT
+        batch = _read(whole[at:] if stuck else whole[at:end], expected)
+        if damaged is not None:
+            yield _before(damaged, batch)
+            damaged = None
+        if batch.damage is None:
+            yield batch
+        else:
+            damaged = batch
+        if stuck:
+            break
+        at, expected = end, batch.next_offset if batch.damage is None else batch.base_offset + 1
+    if damaged is not None:
+        yield damaged
+
+
+def committed(batches: Iterable[RecordBatch], aborted: Aborted = ()) -> Iterator[RecordBatch]:
+    """Without the batches of transactions that were aborted, and without the markers that end them.
+
+    `aborted` is what the fetch response says of the partition, when it was asked for committed records.
+    """
+    waiting = sorted(aborted, key=lambda transaction: transaction[1], reverse=True)
+    aborting: set[int] = set()
+    for batch in batches:
+        while waiting and waiting[-1][1] <= batch.base_offset:
+            aborting.add(waiting.pop()[0])
+        if batch.is_control:
+            if not _commits(batch):
+                aborting.discard(batch.producer_id)
+        elif not (batch.is_transactional and batch.producer_id in aborting):
+            yield batch
+
+
+def _commits(control: RecordBatch) -> bool:
+    # The key is the version and the type, 2 bytes each; it lies behind the record's length, attributes,
+    # two deltas and its own length, of a byte each.
+    return control.damage is None and bytes(control.packed[7:9]) == _COMMIT_MARKER
+
+
+def _read(wire: memoryview, expected: int) -> RecordBatch:
+    """The batch that is all of `wire`, whose offsets must not be below `expected`."""
+    magic = wire[_MAGIC_AT]
+    if magic in _LEGACY:
+        (base,) = struct.unpack_from(">q", wire)
+        return _damaged(wire, max(base, expected), f"is in format {magic}, older than Kafka 0.11")
+    if magic != 2:
+        return _damaged(wire, expected, f"is in an unknown format, {magic}")
+    if len(wire) < HEADER.size:
+        return _damaged(wire, expected, f"ends inside its header: {len(wire)} bytes")
+    base, length, _, _, crc, attributes, delta, first, newest, producer, _, _, count = HEADER.unpack_from(
+        wire
+    )
+    batch = RecordBatch(
+        wire=wire,
+        base_offset=base,
+        last_offset=base + delta,
+        count=count,
+        codec=attributes & CODEC_MASK,
+        is_transactional=bool(attributes & _TRANSACTIONAL),
+        is_control=bool(attributes & _CONTROL),
+        producer_id=producer,
+        append_time=newest if attributes & _LOG_APPEND_TIME else None,
+        base_timestamp=first,
+        max_timestamp=newest,
+    )
+    if length != len(wire) - _LENGTH_FROM:
+        return _damaged(wire, expected, f"has a length of {length} bytes")
+    if base < expected:
+        return _damaged(wire, expected, f"begins at offset {base}, inside the batch before it")
+    if not 0 <= count <= delta + 1:
+        return _damaged(wire, base, f"counts {count} records up to {delta} behind its first offset")
+    if calc_crc32c(wire[ATTRIBUTES_AT:]) != crc:
+        # What is damaged may be anything, so it isn't taken for a marker or for part of a transaction.
+        return replace(
+            batch, is_transactional=False, is_control=False, damage="has a wrong checksum (CRC-32C)"
+        )
+    return batch
+
+
+def _damaged(wire: memoryview, base: int, damage: str) -> RecordBatch:
+    return RecordBatch(wire, base, base, 0, 0, False, False, -1, None, -1, -1, damage)
+
+
+def _before(damaged: RecordBatch, following: RecordBatch) -> RecordBatch:
+    """With offsets that end before the batch behind it, when that one is to be believed."""
+    if following.damage is not None or following.base_offset <= damaged.base_offset:
+        return damaged
+    return replace(damaged, last_offset=following.base_offset - 1)
