@@ -1,6 +1,5 @@
 """What rules, endpoints, silences, alerts and deliveries rest on, put together."""
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +28,7 @@ from api.models.endpoints import DisablingRequest, EndpointRequest, RedriveReque
 from api.models.silences import AcknowledgementRequest, SilenceRequest
 from api.routes import alerts, deliveries, endpoints, events, rules, silences
 from api.times import Clock
+from clients.retry import retrying
 from schemas.time import DAY, Micros
 from schemas.topics import ACCESS, ALERTS, ENDPOINTS, RULES, SILENCES, Topic
 from streams.alerts.rule import RULE
@@ -57,7 +57,6 @@ _log = logging.getLogger(__name__)
 _REMEMBERED: Final[Micros] = 30 * DAY
 """How far chat.alerts goes back."""
 _MOST_RECALLED: Final = 10_000
-_AGAIN_S: Final = 10.0
 _RULE: Final = Kind(
     "rule",
     "/api/rules",
@@ -168,14 +167,15 @@ class Control:
         """Learns once, from ClickHouse, which open alerts are older than Kafka remembers."""
         before = self._clock() - (_REMEMBERED - DAY)
         wanted = AlertFilter(states=(PENDING, FIRING), end=before)
-        while True:
-            try:
-                for record in (await self._archive.alerts(wanted, None, _MOST_RECALLED)).rows:
-                    self._alerts.take(record)
-                return
-            except ApiError as error:
-                _log.info("open alerts of long ago are not known yet: %s", error.detail)
-            await asyncio.sleep(_AGAIN_S)
+        page = await retrying(
+            lambda: self._archive.alerts(wanted, None, _MOST_RECALLED),
+            passes=lambda error: isinstance(error, ApiError),
+            failed=lambda error, number, wait: _log.info(
+                "open alerts of long ago are not known yet: %s; attempt %d in %.1f s", error, number, wait
+            ),
+        )
+        for record in page.rows:
+            self._alerts.take(record)
 
     async def first_key(self) -> str | None:
         """The admin key, when it had to be made: see `api.access.first`."""

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import logging
-import math
 import os
-import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeVar
@@ -13,8 +11,8 @@ from typing import Final, Protocol, TypeVar
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from clients import backoff
 from clients.clickhouse.connection import is_transient, said
+from clients.retry import GivenUp, retrying
 from infra.daemon_thread import daemon_thread
 from sinks import arrivals
 from sinks.errors import InsertRefusedError
@@ -23,7 +21,6 @@ from sinks.writer import Insert
 
 _LOG: Final = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_LOOK_EVERY_S: Final = 0.2
 _FEW_ROWS: Final = 5_000
 """An insert of fewer costs ClickHouse the same as one of none: a burst of processing."""
 _FEW_AT_ONCE: Final = max(1, (os.cpu_count() or 1) // 2)
@@ -77,16 +74,9 @@ class Store:
     raises InsertRefusedError.
     """
 
-    def __init__(
-        self,
-        connect: Callable[[], Client],
-        metrics: SinkMetrics,
-        *,
-        chance: random.Random | None = None,
-    ) -> None:
+    def __init__(self, connect: Callable[[], Client], metrics: SinkMetrics) -> None:
         self._connect = connect
         self._metrics = metrics
-        self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
         self._few = asyncio.Semaphore(_FEW_AT_ONCE)
@@ -139,33 +129,32 @@ class Store:
         confirm: Callable[[], Awaitable[None]] | None = None,
         turn: asyncio.Semaphore | None = None,
     ) -> _T:
-        attempt = 0
-        while True:
-            if confirm is not None:
-                await confirm()
-            if not wanted():
-                raise Abandoned
-            try:
-                client = await self._connected()
-                async with turn or contextlib.nullcontext():
-                    answer = await daemon_thread(request, client)
-            except _Stale:
-                continue
-            except Exception as error:
-                code = error.code if isinstance(error, DatabaseError) else None
-                if not is_transient(error):
-                    raise InsertRefusedError(table, code, said(error)) from error
-                pause = backoff.delay(attempt, self._chance)
-                attempt += 1
-                self._metrics.clickhouse_up.set(0)
-                self._metrics.retries.labels(str(code or 0)).inc()
-                _LOG.warning(
-                    "ClickHouse (%s): %s; attempt %d in %.1f s", table, said(error), attempt + 1, pause
-                )
-                await self._pause(pause, wanted)
-            else:
-                self._metrics.clickhouse_up.set(1)
-                return answer
+        async def ask() -> _T:
+            while True:
+                if confirm is not None:
+                    await confirm()
+                if not wanted():
+                    raise Abandoned
+                with contextlib.suppress(_Stale):
+                    client = await self._connected()
+                    async with turn or contextlib.nullcontext():
+                        return await daemon_thread(request, client)
+
+        def failed(error: Exception, number: int, wait: float) -> None:
+            self._metrics.clickhouse_up.set(0)
+            self._metrics.retries.labels(str(_code(error) or 0)).inc()
+            _LOG.warning("ClickHouse (%s): %s; attempt %d in %.1f s", table, said(error), number, wait)
+
+        try:
+            answer = await retrying(ask, passes=is_transient, failed=failed, wanted=wanted)
+        except GivenUp:
+            raise Abandoned from None
+        except Abandoned:
+            raise
+        except Exception as error:
+            raise InsertRefusedError(table, _code(error), said(error)) from error
+        self._metrics.clickhouse_up.set(1)
+        return answer
 
     async def _connected(self) -> Client:
         async with self._connecting:
@@ -173,8 +162,6 @@ class Store:
                 self._client = await daemon_thread(self._connect)
             return self._client
 
-    async def _pause(self, seconds: float, wanted: Callable[[], bool]) -> None:
-        parts = math.ceil(seconds / _LOOK_EVERY_S)
-        for _ in range(parts):
-            if wanted():
-                await asyncio.sleep(seconds / parts)
+
+def _code(error: Exception) -> int | None:
+    return error.code if isinstance(error, DatabaseError) else None

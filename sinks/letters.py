@@ -2,14 +2,13 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
-from clients import backoff
 from clients.kafka.producers import OnDemandProducer
+from clients.retry import GivenUp, retrying
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import DEAD_LETTERS, Topic
@@ -36,7 +35,6 @@ class DeadLetterBox:
         )
         self._codec = Codec(schema(DEAD_LETTERS.record))
         self._metrics = metrics
-        self._chance = random.Random()  # noqa: S311 - spreads load, guards nothing
 
     async def stop(self) -> None:
         """Closes the connections. What is not yet sent is sent by whoever reads its record next."""
@@ -59,27 +57,38 @@ class DeadLetterBox:
         await self._deliver(gathered, wanted)
 
     async def _deliver(self, letters: Sequence[Mapping[str, Any]], wanted: Callable[[], bool]) -> None:
-        attempt = 0
-        while letters:
-            if not wanted():
-                raise Unsent
-            outcomes = await asyncio.gather(*map(self._send, letters), return_exceptions=True)
-            unsent = []
-            for letter, outcome in zip(letters, outcomes, strict=True):
+        left = letters
+
+        async def attempt() -> None:
+            nonlocal left
+            outcomes = await asyncio.gather(*map(self._send, left), return_exceptions=True)
+            unsent, failures = [], []
+            for letter, outcome in zip(left, outcomes, strict=True):
                 if isinstance(outcome, KafkaError):
                     unsent.append(letter)
+                    failures.append(outcome)
                 elif isinstance(outcome, BaseException):
                     raise outcome
                 else:
                     self._metrics.dead_letters.labels(letter["topic"], letter["reason"]).inc()
-            if unsent:
-                pause = backoff.delay(attempt, self._chance)
-                attempt += 1
-                self._metrics.letter_retries.inc(len(unsent))
-                error = next(outcome for outcome in outcomes if isinstance(outcome, KafkaError))
-                _LOG.warning("%s: %s; attempt %d in %.1f s", self._topic, error, attempt + 1, pause)
-                await asyncio.sleep(pause)
-            letters = unsent
+            left = unsent
+            if failures:
+                raise failures[0]
+
+        def failed(error: Exception, number: int, wait: float) -> None:
+            self._metrics.letter_retries.inc(len(left))
+            _LOG.warning("%s: %s; attempt %d in %.1f s", self._topic, error, number, wait)
+
+        if left:
+            try:
+                await retrying(
+                    attempt,
+                    passes=lambda error: isinstance(error, KafkaError),
+                    failed=failed,
+                    wanted=wanted,
+                )
+            except GivenUp:
+                raise Unsent from None
 
     async def _send(self, letter: Mapping[str, Any]) -> None:
         producer = await self._producer.started()

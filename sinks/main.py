@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 import signal
 import time
 from collections.abc import Iterator
@@ -12,8 +11,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from clients import backoff
 from clients.clickhouse.connection import connect, is_transient, said
+from clients.retry import GivenUp, retrying
 from infra import logs
 from infra.daemon_thread import daemon_thread
 from infra.settings import (
@@ -25,7 +24,7 @@ from infra.settings import (
     SinkSettings,
     WindowSettings,
 )
-from infra.tasks import ended, within
+from infra.tasks import ended
 from schemas.registry import SchemaRegistry
 from schemas.topics import DEAD_LETTERS, REQUESTS, SAMPLES, SPANS, USAGE, WINDOWS, Topic
 from sinks import alerts, events, samples, spans
@@ -140,28 +139,27 @@ def writers(
 
 async def _prepared(settings: Settings, metrics: SinkMetrics, stopping: asyncio.Event) -> bool:
     """Waits for ClickHouse, and migrates. False when stopped before."""
-    chance = random.Random()  # noqa: S311 - spreads load, guards nothing
-    attempt = 0
-    while not stopping.is_set():
-        try:
-            preparing = asyncio.ensure_future(daemon_thread(prepare, settings.clickhouse, settings.retention))
-            if not await ended(preparing, stopping):
-                return False
-            preparing.result()
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            metrics.clickhouse_up.set(0)
-            pause = backoff.delay(attempt, chance)
-            attempt += 1
-            _LOG.warning(
-                "ClickHouse does not answer yet: %s; attempt %d in %.1f s", said(error), attempt + 1, pause
-            )
-            await within(pause, stopping)
-        else:
-            metrics.clickhouse_up.set(1)
-            return True
-    return False
+
+    async def attempt() -> bool:
+        preparing = asyncio.ensure_future(daemon_thread(prepare, settings.clickhouse, settings.retention))
+        if not await ended(preparing, stopping):
+            return False
+        preparing.result()
+        return True
+
+    def failed(error: Exception, number: int, wait: float) -> None:
+        metrics.clickhouse_up.set(0)
+        _LOG.warning("ClickHouse does not answer yet: %s; attempt %d in %.1f s", said(error), number, wait)
+
+    try:
+        prepared = await retrying(
+            attempt, passes=is_transient, failed=failed, wanted=lambda: not stopping.is_set()
+        )
+    except GivenUp:
+        return False
+    if prepared:
+        metrics.clickhouse_up.set(1)
+    return prepared
 
 
 async def _until_signalled(settings: Settings) -> None:

@@ -9,8 +9,9 @@ from typing import Final
 
 from aiokafka.errors import KafkaError
 
+from clients.retry import GivenUp, retrying
 from infra.settings import SinkSettings
-from infra.tasks import ended, within
+from infra.tasks import ended
 from schemas.errors import RegistryUnavailableError
 from schemas.topics import Topic
 from sinks.consumer import TopicConsumer
@@ -22,7 +23,6 @@ from sinks.writer import Fetch, Insert, Step, Tenure, Writer
 
 _GRACE_S: Final = 6.0
 """How long an insert may still take when the sink stops or the partition goes to another."""
-_START_AGAIN_S: Final = 1.0
 _REGISTRY_PAUSE_S: Final = 2.0
 _LAG_EVERY_S: Final = 5.0
 _LOG: Final = logging.getLogger(__name__)
@@ -119,15 +119,21 @@ class Sink:
 
     async def _started(self) -> bool:
         """Waits for Kafka. False when told to stop before it answers."""
-        while not self._stopping.is_set():
-            try:
-                await self._consumer.start()
-            except KafkaError as error:
-                _LOG.warning("%s: Kafka does not answer yet: %s", self._topic.name, error)
-                await within(_START_AGAIN_S, self._stopping)
-            else:
-                return True
-        return False
+
+        def failed(error: Exception, number: int, wait: float) -> None:
+            name = self._topic.name
+            _LOG.warning("%s: Kafka does not answer yet: %s; attempt %d in %.1f s", name, error, number, wait)
+
+        try:
+            await retrying(
+                self._consumer.start,
+                passes=lambda error: isinstance(error, KafkaError),
+                failed=failed,
+                wanted=lambda: not self._stopping.is_set(),
+            )
+        except GivenUp:
+            return False
+        return True
 
     async def _hurry(self, patience: asyncio.Timeout) -> None:
         await self._stopping.wait()

@@ -5,11 +5,11 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
-from aiokafka.errors import KafkaError
-
 from api.access.key import Hashed, make_key
 from api.definitions.shelf import Followed, Writer
 from api.times import Clock
+from clients.kafka.failures import is_away
+from clients.retry import retrying
 from schemas.topics import ACCESS
 from streams.definitions import Definition
 
@@ -17,7 +17,6 @@ _log = logging.getLogger(__name__)
 
 KEY_ID: Final = "admin-key"
 _SETTLED_S: Final = 0.5
-_AGAIN_S: Final = 1.0
 
 
 def kept_key(items: Mapping[str, Definition]) -> Hashed | None:
@@ -56,12 +55,14 @@ async def renewed_key(followed: Followed, writer: Writer, clock: Clock, by: str)
 
 async def first_key_in_time(followed: Followed, writer: Writer, clock: Clock) -> str | None:
     """As `first_key`, however long Kafka is away."""
-    while True:
-        try:
-            return await first_key(followed, writer, clock)
-        except (KafkaError, OSError, TimeoutError) as error:
-            _log.warning("the admin key can't be made yet: Kafka does not answer (%s)", error)
-        await asyncio.sleep(_AGAIN_S)
+    return await retrying(
+        lambda: first_key(followed, writer, clock),
+        passes=is_away,
+        failed=lambda error, number, wait: _log.warning(
+            "the admin key can't be made yet: Kafka does not answer (%s); attempt %d in %.1f s",
+            *(error, number, wait),
+        ),
+    )
 
 
 async def _write(

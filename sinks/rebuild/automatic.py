@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -12,7 +11,6 @@ from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
-from clients import backoff
 from clients.clickhouse.connection import is_transient, said
 from infra.daemon_thread import daemon_thread
 from infra.settings import SinkSettings
@@ -100,12 +98,10 @@ class AutomaticRebuild:
         self._metrics = metrics
         self._responsible = responsible
         self._queue = Queue(settings.rebuild_quiet.total_seconds(), settings.rebuild_delay.total_seconds())
-        self._chance = random.Random()  # noqa: S311 - spreads load, guards nothing
         self._swept_at = time.monotonic()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping` is set."""
-        failures = 0
         pause = _LOOK_EVERY_S
         while not await within(pause, stopping):
             pause = _LOOK_EVERY_S
@@ -120,12 +116,10 @@ class AutomaticRebuild:
                     work.cancel()  # what its thread has under way does no harm
                     return
                 pause = 0.0 if work.result() else max(pause, _REST * (time.monotonic() - started))
-                failures = 0
             except Exception as error:
                 # Whatever it is, the sinks go on.
                 transient = is_transient(error)
-                pause = max(pause, backoff.delay(failures, self._chance)) if transient else _REFUSED_PAUSE_S
-                failures += 1
+                pause = _LOOK_EVERY_S if transient else _REFUSED_PAUSE_S
                 self._metrics.rebuild_failures.inc()
                 _LOG.log(
                     logging.WARNING if transient else logging.ERROR,

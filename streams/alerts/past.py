@@ -6,7 +6,6 @@ yet, or doesn't have the minutes yet that are asked for, a question is asked aga
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,8 +14,8 @@ from zoneinfo import ZoneInfo
 import polars as pl
 from clickhouse_connect.driver.client import Client
 
-from clients import backoff
 from clients.clickhouse.connection import is_transient, said
+from clients.retry import retrying
 from infra.daemon_thread import daemon_thread
 from schemas.time import DAY, MINUTE, SECOND, Micros, clock
 from streams.alerts import past_sql
@@ -105,12 +104,10 @@ class Past:
         zone: ZoneInfo,
         *,
         clock: Callable[[], Micros] = clock,
-        chance: random.Random | None = None,
     ) -> None:
         self._connect = connect
         self._zone = zone
         self._clock = clock
-        self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._client: Client | None = None
         self._asking: dict[tuple[object, ...], tuple[Question, asyncio.Task[None]]] = {}
         self._answers: list[Answer] = []
@@ -154,26 +151,35 @@ class Past:
         self._answers.append(answer)
 
     async def _answered(self, question: Question) -> Answer:
-        attempt = refused = 0
-        while True:
+        refused = 0
+
+        async def attempt() -> Answer:
+            nonlocal refused
             try:
                 # One at a time: many rules that wake up together leave ClickHouse to the others.
                 async with self._one_at_a_time:
                     return await daemon_thread(self._read, question)
             except _NotYetError:
-                await asyncio.sleep(_LOOK_AGAIN_S)
-                continue
+                raise
             except Exception as error:
                 self.failure = said(error)
                 refused += not _passes(error)
-            if refused >= _PATIENCE:
-                _LOG.error("rule %s: its past stays unknown: %s", question.rule.id, self.failure)
-                return Answer(question, None)
-            pause = backoff.delay(attempt, self._chance)
-            attempt += 1
-            told = (question.rule.id, self.failure, attempt + 1, pause)
+                if refused < _PATIENCE:
+                    raise
+            _LOG.error("rule %s: its past stays unknown: %s", question.rule.id, self.failure)
+            return Answer(question, None)
+
+        def failed(error: Exception, number: int, wait: float) -> None:
+            told = (question.rule.id, self.failure, number, wait)
             _LOG.warning("rule %s: its past is not known yet: %s; attempt %d in %.1f s", *told)
-            await asyncio.sleep(pause)
+
+        while True:
+            try:
+                return await retrying(
+                    attempt, passes=lambda error: not isinstance(error, _NotYetError), failed=failed
+                )
+            except _NotYetError:
+                await asyncio.sleep(_LOOK_AGAIN_S)
 
     def _read(self, question: Question) -> Answer:
         if self._client is None:

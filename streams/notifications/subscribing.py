@@ -16,9 +16,10 @@ from typing import Any, Final
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
 
+from clients.kafka.failures import AWAY
 from clients.kafka.sizes import LARGEST_FETCH
+from clients.retry import keeping_up
 from schemas.codec import Codec
 from schemas.columnar import ColumnarReader, refuse_future
 from schemas.contract import schema
@@ -37,12 +38,10 @@ log = logging.getLogger(__name__)
 GROUP: Final = "chatgauge-subscriptions"
 _EVENTS: Final = {REQUESTS.name: "RequestEvent", SPANS.name: "SpanEvent"}
 _TIMES: Final = ("watermark", "pane_start", "pane_end")
-_AWAY: Final = (KafkaError, OSError, TimeoutError, RegistryUnavailableError)
+_AWAY: Final = (*AWAY, RegistryUnavailableError)
 _FETCH_MS: Final = 200
 _MOST_RECORDS: Final = 5_000
 _FETCH_BYTES: Final = 2 * 1024 * 1024
-_FIRST_PAUSE_S: Final = 0.5
-_LONGEST_PAUSE_S: Final = 30.0
 
 
 class EventReader:
@@ -141,29 +140,28 @@ class Subscribing:
         return min(map(self._definitions.endpoint_changed_at, subscribers), default=clock())
 
     async def _run(self) -> None:
-        pause = _FIRST_PAUSE_S
+        await keeping_up(self._as_wanted, passes=lambda error: True, failed=self._failed)
+
+    async def _as_wanted(self) -> None:
         while True:
             self._changed.clear()
             topics = self._subscriptions.topics
             metrics.SUBSCRIBED.set(len(topics))
-            try:
-                if topics:
-                    await self._follow(topics)
-                else:
-                    await self._changed.wait()
-                pause = _FIRST_PAUSE_S
-            except Exception as error:
-                # Whatever it is: alerts, which share the process, don't depend on it.
-                expected = isinstance(error, _AWAY)
-                metrics.SUBSCRIPTION_FAILURES.inc()
-                log.log(
-                    logging.WARNING if expected else logging.ERROR,
-                    "events aren't followed (%s: %s); again in %.1f s",
-                    *(type(error).__name__, error, pause),
-                    exc_info=not expected,
-                )
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
+            if topics:
+                await self._follow(topics)
+            else:
+                await self._changed.wait()
+
+    def _failed(self, error: Exception, number: int, wait: float) -> None:
+        # Whatever it is: alerts, which share the process, don't depend on it.
+        expected = isinstance(error, _AWAY)
+        metrics.SUBSCRIPTION_FAILURES.inc()
+        log.log(
+            logging.WARNING if expected else logging.ERROR,
+            "events aren't followed (%s: %s); attempt %d in %.1f s",
+            *(type(error).__name__, error, number, wait),
+            exc_info=None if expected else error,
+        )
 
     async def _follow(self, topics: Collection[str]) -> None:
         """Follow the topics until others are wanted."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from clients import backoff
+from clients import retry
 from clients.clickhouse.connection import connect, is_transient
 from infra.settings import ClickHouseSettings
 from sinks import consumer
@@ -100,7 +100,7 @@ async def test_a_sink_that_does_not_know_that_it_was_replaced_adds_nothing(
     monkeypatch.setitem(consumer._SETTINGS, "heartbeat_interval_ms", 300)  # type: ignore[index]
     monkeypatch.setattr(consumer, "_FRESH_S", 1.4)
     monkeypatch.setattr(consumer, "_ASK_AGAIN_S", 0.7)
-    monkeypatch.setattr(backoff, "_LONGEST_S", 0.1)
+    monkeypatch.setattr(retry, "_LONGEST_S", 0.1)
     place.client.command("SYSTEM STOP MERGES events")  # what is doubled shall be seen
     name = place.requests.name
 
