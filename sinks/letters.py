@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiokafka.errors import KafkaError
 
 from clients import backoff
-from clients.kafka.producers import OnDemandProducer
+from clients.kafka.publisher import Message, Publisher, PublishError
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import DEAD_LETTERS, Topic
@@ -31,7 +31,7 @@ class DeadLetterBox:
 
     def __init__(self, bootstrap: str, metrics: SinkMetrics, topic: Topic = DEAD_LETTERS) -> None:
         self._topic = topic.name
-        self._producer = OnDemandProducer(
+        self._publisher = Publisher(
             bootstrap, enable_idempotence=True, max_request_size=_LARGEST, compression_type="gzip"
         )
         self._codec = Codec(schema(DEAD_LETTERS.record))
@@ -40,11 +40,7 @@ class DeadLetterBox:
 
     async def stop(self) -> None:
         """Closes the connections. What is not yet sent is sent by whoever reads its record next."""
-        try:
-            async with asyncio.timeout(_LEAVE_WITHIN_S):
-                await self._producer.stop()
-        except TimeoutError:
-            _LOG.warning("%s: Kafka does not answer", self._topic)
+        await self._publisher.stop(_LEAVE_WITHIN_S)
 
     async def send(self, letters: Sequence[Mapping[str, Any]], wanted: Callable[[], bool]) -> None:
         """Returns when Kafka has acknowledged all of them; repeats what fails. Raises Unsent."""
@@ -63,13 +59,11 @@ class DeadLetterBox:
         while letters:
             if not wanted():
                 raise Unsent
-            outcomes = await asyncio.gather(*map(self._send, letters), return_exceptions=True)
+            outcomes = await self._outcomes(letters)
             unsent = []
             for letter, outcome in zip(letters, outcomes, strict=True):
                 if isinstance(outcome, KafkaError):
                     unsent.append(letter)
-                elif isinstance(outcome, BaseException):
-                    raise outcome
                 else:
                     self._metrics.dead_letters.labels(letter["topic"], letter["reason"]).inc()
             if unsent:
@@ -81,7 +75,15 @@ class DeadLetterBox:
                 await asyncio.sleep(pause)
             letters = unsent
 
-    async def _send(self, letter: Mapping[str, Any]) -> None:
-        producer = await self._producer.started()
-        key = str(letter["topic"]).encode()
-        await producer.send_and_wait(self._topic, self._codec.encode(letter), key=key)
+    async def _outcomes(self, letters: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
+        """For each letter what Kafka has acknowledged, or the KafkaError."""
+        messages = [
+            Message(self._topic, self._codec.encode(letter), str(letter["topic"]).encode())
+            for letter in letters
+        ]
+        try:
+            return await self._publisher.publish(messages)
+        except PublishError as error:
+            return error.outcomes
+        except KafkaError as error:
+            return [error] * len(letters)
