@@ -8,17 +8,19 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import polars as pl
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from bench.events import Load, made
+from clients.kafka.fetched import Fetched
 from infra.settings import WindowSettings, WorkerSettings
+from schemas.batch_writer import batch_of
 from schemas.time import DAY, MINUTE, SECOND
 from streams.app import WORKERS
 from streams.requests import RequestReader
+from streams.runtime.fetch import Fetch
 from streams.windows.block import Block, write_block
 from streams.windows.partition import PartitionWindows
 from streams.windows.plan import Plan
@@ -103,12 +105,9 @@ def _events(day: Day, count: int) -> list[pl.DataFrame]:
     read = []
     for partition in range(day.partitions):
         values = ColumnWriter("RequestEvent").values(events.frame.filter(events.partition == partition))
-        records = [
-            SimpleNamespace(value=value, offset=offset, timestamp=arrived_ms)
-            for offset, value in enumerate(values)
-        ]
-        reader = RequestReader()
-        read.append(reader.read(records).finished)
+        batch = batch_of(values, timestamp=arrived_ms)
+        fetched = Fetched(0, batch.next_offset, [batch])
+        read.append(RequestReader().read(Fetch("", partition, fetched, [fetched])).finished)
     return read
 
 

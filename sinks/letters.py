@@ -1,13 +1,12 @@
 """Sends dead letters to `chat.dead-letters`, and waits until Kafka has them."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
-from clients.kafka.producers import OnDemandProducer
+from clients.kafka.publisher import Message, Publisher, PublishError
 from clients.retry import GivenUp, retrying
 from schemas.codec import Codec
 from schemas.contract import schema
@@ -30,7 +29,7 @@ class DeadLetterBox:
 
     def __init__(self, bootstrap: str, metrics: SinkMetrics, topic: Topic = DEAD_LETTERS) -> None:
         self._topic = topic.name
-        self._producer = OnDemandProducer(
+        self._publisher = Publisher(
             bootstrap, enable_idempotence=True, max_request_size=_LARGEST, compression_type="gzip"
         )
         self._codec = Codec(schema(DEAD_LETTERS.record))
@@ -38,11 +37,7 @@ class DeadLetterBox:
 
     async def stop(self) -> None:
         """Closes the connections. What is not yet sent is sent by whoever reads its record next."""
-        try:
-            async with asyncio.timeout(_LEAVE_WITHIN_S):
-                await self._producer.stop()
-        except TimeoutError:
-            _LOG.warning("%s: Kafka does not answer", self._topic)
+        await self._publisher.stop(_LEAVE_WITHIN_S)
 
     async def send(self, letters: Sequence[Mapping[str, Any]], wanted: Callable[[], bool]) -> None:
         """Returns when Kafka has acknowledged all of them; repeats what fails. Raises Unsent."""
@@ -61,14 +56,12 @@ class DeadLetterBox:
 
         async def attempt() -> None:
             nonlocal left
-            outcomes = await asyncio.gather(*map(self._send, left), return_exceptions=True)
+            outcomes = await self._outcomes(left)
             unsent, failures = [], []
             for letter, outcome in zip(left, outcomes, strict=True):
                 if isinstance(outcome, KafkaError):
                     unsent.append(letter)
                     failures.append(outcome)
-                elif isinstance(outcome, BaseException):
-                    raise outcome
                 else:
                     self._metrics.dead_letters.labels(letter["topic"], letter["reason"]).inc()
             left = unsent
@@ -90,7 +83,15 @@ class DeadLetterBox:
             except GivenUp:
                 raise Unsent from None
 
-    async def _send(self, letter: Mapping[str, Any]) -> None:
-        producer = await self._producer.started()
-        key = str(letter["topic"]).encode()
-        await producer.send_and_wait(self._topic, self._codec.encode(letter), key=key)
+    async def _outcomes(self, letters: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
+        """For each letter what Kafka has acknowledged, or the KafkaError."""
+        messages = [
+            Message(self._topic, self._codec.encode(letter), str(letter["topic"]).encode())
+            for letter in letters
+        ]
+        try:
+            return await self._publisher.publish(messages)
+        except PublishError as error:
+            return error.outcomes
+        except KafkaError as error:
+            return [error] * len(letters)

@@ -12,6 +12,7 @@ from typing import Final
 import faust
 
 from clients.kafka.sizes import LARGEST_FETCH
+from infra.liveness import Part
 from infra.settings import KafkaSettings, RegistrySettings, WindowSettings, WorkerSettings
 from schemas import topics
 from schemas.registry import SchemaRegistry
@@ -91,12 +92,16 @@ def wired(
 
 
 def build(
-    worker: Worker, kafka: KafkaSettings, steps: WorkerSettings, registry: SchemaRegistry | None = None
+    worker: Worker,
+    kafka: KafkaSettings,
+    steps: WorkerSettings,
+    registry: SchemaRegistry | None = None,
+    part: Part | None = None,
 ) -> faust.App:
-    """The application that runs `worker`."""
+    """The application that runs `worker`, as a unit of `part`."""
     counting, wiring = wired(worker, kafka, steps, registry)
     counting.warm_up()
-    return harness.build(counting, wiring, kafka)
+    return harness.build(counting, wiring, kafka, part)
 
 
 def registry_of(settings: RegistrySettings) -> SchemaRegistry | None:

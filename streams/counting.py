@@ -21,21 +21,24 @@ remembered, so that their repeats are known, and nothing else is done with them.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
+from clients.kafka.fetched import Fetched
+from schemas.batch_writer import batch_of
 from schemas.codec import Codec
 from schemas.contract import schema
+from schemas.errors import RegistryUnavailableError
 from schemas.time import DAY, SECOND, Micros, clock
 from schemas.topics import Topic
 from streams import metrics
 from streams.announce import shares
 from streams.heads import read_heads
 from streams.publication import Publication
-from streams.requests import RequestReader
+from streams.requests import RequestReader, Requests
 from streams.runtime.fetch import Fetch
 from streams.runtime.ledger import State, Worker
 from streams.windows.block import write_block
@@ -43,6 +46,12 @@ from streams.windows.measures import GROUPINGS, LATENCIES
 from streams.windows.partition import PartitionWindows
 from streams.windows.plan import Plan
 from streams.windows.step import Step
+
+log = logging.getLogger(__name__)
+
+_LARGE: Final = 1024 * 1024
+"""Bytes of a fetch that are read in a thread, so that others get on meanwhile."""
+_REGISTRY_PAUSE_S: Final = 2.0
 
 
 @dataclass
@@ -71,8 +80,9 @@ class Counting:
         texts = {"event_id", "request_id", "service", "provider", "model", *keys}
         event: dict[str, Any] = dict.fromkeys(texts, "warm-up") | dict.fromkeys(LATENCIES, 1)
         event |= {"phase": "finished", "occurred_at": 0}
-        record = SimpleNamespace(value=Codec(schema("RequestEvent")).encode(event), offset=0, timestamp=0)
-        requests = self._reader.read([record, record])
+        value = Codec(schema("RequestEvent")).encode(event)
+        fetched = Fetched(0, 2, [batch_of([value, value])])
+        requests = self._reader.read(Fetch("", 0, fetched, [fetched]))
         windows = PartitionWindows(0, self._plan, lambda key: None)
         for block in windows.count(requests.finished, 0, 0).blocks:
             write_block(block)
@@ -115,7 +125,7 @@ class Counting:
         await mine.turn.acquire()
         step = None
         try:
-            step = self._count(mine, fetch, committed)
+            step = self._count(mine, fetch, committed, await self._read(mine, fetch))
         finally:
             if step is None:
                 mine.turn.release()
@@ -132,10 +142,23 @@ class Counting:
         finally:
             partition.turn.release()
 
-    def _count(self, partition: _Partition, fetch: Fetch, committed: int) -> Step | None:
-        if not self._ours(partition):
+    async def _read(self, partition: _Partition, fetch: Fetch) -> Requests | None:
+        """What the fetch holds; None when the partition has moved meanwhile. Waits for a schema registry."""
+        while self._ours(partition):
+            try:
+                if fetch.fetched.nbytes < _LARGE:
+                    return self._reader.read(fetch)
+                return await asyncio.to_thread(self._reader.read, fetch)
+            except RegistryUnavailableError as error:
+                log.warning("%s: %s; reading the fetch again", self._name, error)
+                await asyncio.sleep(_REGISTRY_PAUSE_S)
+        return None
+
+    def _count(
+        self, partition: _Partition, fetch: Fetch, committed: int, requests: Requests | None
+    ) -> Step | None:
+        if requests is None or not self._ours(partition):
             return None
-        requests = self._reader.read_fetch(fetch)
         through = fetch.next_offset - 1
         if through < committed:
             partition.windows.remember(requests.finished, through)

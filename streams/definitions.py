@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from clients.kafka.producers import OnDemandProducer
+from clients.kafka.publisher import Message, Publisher, PublishError
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.time import Micros, micros_of
 from schemas.topics import Topic
 
 _CODEC: Final = Codec(schema("Definition"))
+_WITHIN_S: Final = 20.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Registrar:
     """Writes definitions. What it returns is the offset at which Kafka has them."""
 
     def __init__(self, bootstrap: str) -> None:
-        self._producer = OnDemandProducer(bootstrap, request_timeout_ms=10_000)
+        self._publisher = Publisher(bootstrap, within_s=_WITHIN_S)
 
     async def publish(self, topic: Topic, definition: Definition) -> int:
         """Set up, or change. Raises KafkaError when Kafka doesn't take it in time."""
@@ -70,9 +71,11 @@ class Registrar:
 
     async def stop(self) -> None:
         """Send what waits, and leave."""
-        await self._producer.stop()
+        await self._publisher.stop()
 
     async def _send(self, topic: Topic, key: str, value: bytes | None) -> int:
-        producer = await self._producer.started()
-        metadata = await producer.send_and_wait(topic.name, value, key=key.encode(), partition=0)
+        try:
+            (metadata,) = await self._publisher.publish([Message(topic.name, value, key.encode(), 0)])
+        except PublishError as error:
+            raise error.first from None
         return int(metadata.offset)

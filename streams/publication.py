@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
+from clients.kafka.publisher import Message
 from schemas.time import SECOND, Micros
 from schemas.topics import CLOSED
 from streams import metrics
 from streams.announce import heartbeat, shares
 from streams.runtime.ledger import Worker
-from streams.runtime.publisher import Record
 from streams.windows.block import Block, BlockKey, read_block, write_block
 from streams.windows.partition import PartitionWindows
 from streams.windows.step import Step
@@ -50,14 +50,14 @@ class Publication:
         self._heartbeat_at[windows.partition] = now
         partitions = self._worker.source_partitions
         where = (self._name, windows.partition, partitions, windows.watermark, windows.offset)
-        records = []
+        messages = []
         for closed in told:
             if not closed.revision:
                 metrics.CLOSED.labels(self._name, closed.grouping.name).inc()
-            records += [Record(key, value, to) for to, key, value in shares(closed, *where)]
+            messages += [Message(CLOSED.name, value, key, to) for to, key, value in shares(closed, *where)]
         key, value = heartbeat(*where)
-        records += [Record(key, value, to) for to in range(partitions)]
-        await self._worker.publish(CLOSED, records)
+        messages += [Message(CLOSED.name, value, key, to) for to in range(partitions)]
+        await self._worker.publish(messages)
 
     async def write(self, partition: int, blocks: Sequence[Block], expired: Sequence[BlockKey] = ()) -> None:
         """Write blocks and delete expired ones; returns when Kafka has it.

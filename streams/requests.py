@@ -1,23 +1,27 @@
-"""Reading `chat.requests` for counting: from Kafka records to finished, priced requests in columns."""
+"""Reading `chat.requests` for counting: from fetched batches to finished, priced requests in columns."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any
+from typing import Final
 
-import numpy as np
 import polars as pl
 
-from schemas.batch import Refusal, refuse_future
-from schemas.columnar import ColumnarReader
+from clients.kafka.fetched import Fetched
+from schemas.batch import Batch, Refusal, refuse_future
 from schemas.contract import schema
+from schemas.raw import RawReader, Source
 from schemas.registry import SchemaRegistry
+from schemas.unpacking import MOST_BYTES
 from schemas.validity import refuse_invalid
 from streams.pricing import PriceList
 from streams.runtime.fetch import Fetch
 from streams.windows.repeats import ARRIVED
 
-_OFFSET, _TIMESTAMP = attrgetter("offset"), attrgetter("timestamp")
+_THREADS: Final = 2
+"""That read a large fetch."""
+_FEW: Final = 5_000
+"""Records of all partitions up to which it is worth while to read them at once."""
 
 
 @dataclass(frozen=True)
@@ -33,35 +37,44 @@ class Requests:
 
 
 class RequestReader:
-    """Reads fetches of `chat.requests`."""
+    """Reads fetches of `chat.requests`. What came at the same time of several partitions is read at once."""
 
-    def __init__(self, registry: SchemaRegistry | None = None) -> None:
+    def __init__(self, registry: SchemaRegistry | None = None, most_bytes: int = MOST_BYTES) -> None:
         # All columns, also those that aren't counted: what is readable must not depend on the reader.
-        self._reader = ColumnarReader(schema("RequestEvent"), registry=registry)
+        self._reader = RawReader(schema("RequestEvent"), registry=registry, limit=most_bytes)
         self._prices = PriceList()
+        self._threads = ThreadPoolExecutor(_THREADS, "reading")
+        self._together: Sequence[Fetched] = ()
+        """What was read last, of which parts may be asked for yet …"""
+        self._requests: list[Requests] = []
+        """… and what each of it holds."""
 
-    def read_fetch(self, fetch: Fetch) -> Requests:
+    def read(self, fetch: Fetch) -> Requests:
         """Read a fetch of one partition.
 
         Raises RegistryUnavailableError when a writer's schema can't be had now.
         """
-        return self.read(fetch.records)
+        together = fetch.beside if sum(each.count for each in fetch.beside) <= _FEW else (fetch.fetched,)
+        if not any(each is fetch.fetched for each in self._together):
+            self._requests, self._together = self._read(together), together
+        [place] = [place for place, each in enumerate(self._together) if each is fetch.fetched]
+        return self._requests[place]
 
-    def read(self, records: Sequence[Any]) -> Requests:
-        """Read Kafka records (with `value`, `offset`, and `timestamp` in milliseconds) of one partition.
-
-        Raises RegistryUnavailableError when a writer's schema can't be had now.
-        """
-        values = [record.value for record in records]
-        offsets = np.fromiter(map(_OFFSET, records), np.int64, len(records))
-        arrived = np.fromiter(map(_TIMESTAMP, records), np.int64, len(records)) * 1000
-        batch = refuse_future(self._reader.read(values, offsets), arrived)
-        batch = refuse_invalid(batch, "RequestEvent")
-        frame = batch.frame.hstack([pl.Series(ARRIVED, arrived[batch.indices])])
+    def _read(self, fetched: Sequence[Fetched]) -> list[Requests]:
+        rows = self._reader.read([Source(each.batches, each.first) for each in fetched], self._threads)
+        batch = refuse_invalid(refuse_future(rows.batch, rows.arrived_us), "RequestEvent")
+        frame, places = batch.frame, batch.indices
+        frame = frame.hstack([pl.Series(ARRIVED, rows.arrived_us[places])])
         if (phases := frame["phase"]).n_unique() > 1 or phases.first() != "finished":
-            frame = frame.filter(phases == "finished")
+            finished = phases == "finished"
+            frame, places = frame.filter(finished), places[finished.to_numpy()]
         frame = countable(frame, self._prices.cost(frame))
-        return Requests(frame, batch.refused, len(records))
+        parts = rows.apart(Batch(frame, places, batch.refused))
+        begins = [0, *rows.ends]
+        return [
+            Requests(part.frame, part.refused, end - begin)
+            for part, begin, end in zip(parts, begins, rows.ends, strict=False)
+        ]
 
 
 def countable(frame: pl.DataFrame, cost: pl.Series) -> pl.DataFrame:

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from aiokafka.errors import KafkaError
 
 from api.errors import UnavailableError
-from clients.kafka.producers import OnDemandProducer
+from clients.kafka.publisher import Message, Publisher, PublishError
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import NOTIFICATIONS
@@ -30,28 +30,28 @@ class Courier:
 
     def __init__(self, bootstrap: str) -> None:
         self._codec = Codec(schema(NOTIFICATIONS.record))
-        self._producer = OnDemandProducer(bootstrap, request_timeout_ms=8_000, max_request_size=_LARGEST)
+        self._publisher = Publisher(bootstrap, within_s=_PATIENCE_S, max_request_size=_LARGEST)
 
     async def send(self, notifications: Sequence[Notification]) -> None:
         """Returns when Kafka has them. Raises UnavailableError when it doesn't take them in time."""
-        messages = [(each.endpoint_id.encode(), self._codec.encode(each.record())) for each in notifications]
+        messages = [
+            Message(NOTIFICATIONS.name, self._codec.encode(each.record()), each.endpoint_id.encode())
+            for each in notifications
+        ]
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                producer = await self._producer.started()
-                sent: list[Awaitable[Any]] = [
-                    await producer.send(NOTIFICATIONS.name, value, key=key) for key, value in messages
-                ]
-                await asyncio.gather(*sent)
+                await self._publisher.publish(messages)
         except (KafkaError, OSError, TimeoutError) as error:
+            reason = error.first if isinstance(error, PublishError) else error
             raise UnavailableError(
-                f"Kafka does not answer ({type(error).__name__}): nothing, or only a part, was asked to be "
+                f"Kafka does not answer ({type(reason).__name__}): nothing, or only a part, was asked to be "
                 "delivered. Asking again delivers nothing twice that is still on its way.",
                 where="kafka",
             ) from error
 
     async def stop(self) -> None:
         """Leave."""
-        await self._producer.stop()
+        await self._publisher.stop()
 
 
 class Redriver:

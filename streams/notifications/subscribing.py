@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from clients.kafka.failures import AWAY
+from clients.kafka.publisher import Message, Publisher
 from clients.kafka.sizes import LARGEST_FETCH
 from clients.retry import keeping_up
 from schemas.codec import Codec
@@ -166,11 +167,8 @@ class Subscribing:
     async def _follow(self, topics: Collection[str]) -> None:
         """Follow the topics until others are wanted."""
         async with contextlib.AsyncExitStack() as stack:
-            producer = AIOKafkaProducer(
-                bootstrap_servers=self._bootstrap, acks="all", max_request_size=LARGEST_FETCH
-            )
-            stack.push_async_callback(producer.stop)
-            await producer.start()
+            publisher = Publisher(self._bootstrap, max_request_size=LARGEST_FETCH)
+            stack.push_async_callback(publisher.stop)
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=self._bootstrap,
                 group_id=GROUP,
@@ -193,17 +191,17 @@ class Subscribing:
                     made = self._reader.notifications(
                         place.topic, place.partition, records, self._subscriptions, clock()
                     )
-                    await self._send(producer, made)
+                    await self._send(publisher, made)
                 if batches:
                     await consumer.commit({place: each[-1].offset + 1 for place, each in batches.items()})
 
-    async def _send(self, producer: AIOKafkaProducer, made: Iterable[Notification]) -> None:
-        sent = []
+    async def _send(self, publisher: Publisher, made: Iterable[Notification]) -> None:
+        messages = []
         for each in made:
             metrics.NOTIFICATIONS.labels(each["type"]).inc()
-            value = self._codec.encode(each)
-            sent.append(await producer.send(NOTIFICATIONS.name, value, key=each["endpoint_id"].encode()))
-        await asyncio.gather(*sent)
+            key = each["endpoint_id"].encode()
+            messages.append(Message(NOTIFICATIONS.name, self._codec.encode(each), key))
+        await publisher.publish(messages)
 
     async def _begin(self, consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> None:
         """Seek where each partition begins, and put it on record."""

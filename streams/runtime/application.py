@@ -1,9 +1,11 @@
 """A Faust application as every worker here has it: topics made in advance, fetches handed over whole."""
 
 import logging
-import os
+import signal
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
 import faust
@@ -11,6 +13,7 @@ from faust.types import EventT, StreamT
 from yarl import URL
 
 from clients.kafka.sizes import LARGEST_FETCH
+from infra.liveness import Part, described
 from infra.settings import KafkaSettings
 from schemas.topics import Topic
 from streams.runtime.transport import Records
@@ -26,10 +29,10 @@ RAW: Final[dict[str, Any]] = {
     "value_serializer": "raw",
 }
 """For topics whose keys and values are handed over as they are."""
-_TALKATIVE: Final = ("faust", "mode", "aiokafka", "streams.runtime", "streams.table")
+_TALKATIVE: Final = ("faust", "mode", "aiokafka", "streams.runtime", "streams.publication")
 """They tell of every service that starts and stops."""
-_FAILED: Final = 70
-"""Exit status of a worker that could not go on (EX_SOFTWARE)."""
+_STOPS_WITHIN_S: Final = 60.0
+"""After so long a worker that was told to stop is ended."""
 
 
 def broker_url(kafka: KafkaSettings) -> URL:
@@ -89,23 +92,26 @@ class Stateful(Protocol):
         ...
 
 
-def attend(app: faust.App, name: str, source: Topic, table: faust.Table[Any, Any], to: Stateful) -> None:
+def attend(
+    app: faust.App, part: Part, name: str, source: Topic, table: faust.Table[Any, Any], to: Stateful
+) -> None:
     """Let `to` have the fetches of `source`. What fails ends the process."""
 
     async def restore() -> None:
         try:
             await to.restore()
-        except Exception:
-            give_up(app)
+        except Exception as error:
+            give_up(app, part, f"{name} could not take up its state", error)
 
     async def forget(*_: object, **__: object) -> None:
         to.forget()
 
     async def ticking() -> None:
+        part.attend()
         try:
             await to.ticking()
-        except Exception:
-            give_up(app)
+        except Exception as error:
+            give_up(app, part, f"{name} could not follow the clock", error)
             raise
 
     async def end(*_: object, **__: object) -> None:
@@ -116,8 +122,8 @@ def attend(app: faust.App, name: str, source: Topic, table: faust.Table[Any, Any
         async for event in stream.events():
             try:
                 await to.step(event, stream.ack)
-            except BaseException:
-                give_up(app)
+            except BaseException as error:
+                give_up(app, part, f"a step of {name} failed", error)
                 raise
 
     table.on_recover(restore)
@@ -127,25 +133,42 @@ def attend(app: faust.App, name: str, source: Topic, table: faust.Table[Any, Any
     app.task(ticking)
 
 
-def run(*apps: faust.App) -> None:
+class _Worker(faust.Worker):
+    """Faust's, which lets the part know that it has been told to stop."""
+
+    part: Part
+
+    def _schedule_shutdown(self, signal: signal.Signals) -> None:
+        self.part.stopping(_STOPS_WITHIN_S)
+        super()._schedule_shutdown(signal)
+
+
+def run(part: Part, *apps: faust.App) -> None:
     """Run applications in this process until SIGTERM or SIGINT; ends with SystemExit."""
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
     first, *others = apps
-    worker = faust.Worker(first, *others, override_logging=False, redirect_stdouts=False, quiet=True)
+    worker = _Worker(first, *others, override_logging=False, redirect_stdouts=False, quiet=True)
+    worker.part = part
     worker.spinner = None  # nobody watches it
-    worker.execute_from_commandline()
+    with ExitStack() as stack:
+        for app in apps:
+            stack.enter_context(part.guarding(app.conf.id, partial(_crashed, app)))
+        worker.execute_from_commandline()
 
 
-def give_up(app: faust.App) -> None:
+def _crashed(app: faust.App) -> str | None:
+    """A service of Faust's has ended with an error: the process may stay, and do nothing."""
+    return f"crashed: {described(app._crash_reason)}" if app.crashed and app._crash_reason else None
+
+
+def give_up(app: faust.App, part: Part, what: str, error: BaseException) -> None:
     """End the process, hard: Faust would acknowledge what has failed and go on past it.
 
     Nothing is lost: what isn't acknowledged comes again, to the next worker. Nor is anything wrong with a
     step that fails because the worker is stopping: the producer may go first.
     """
     if app.should_stop:
-        log.info("stopped in the middle of a step; the next worker repeats it", exc_info=True)
+        log.info("stopped in the middle of a step; the next worker repeats it", exc_info=error)
         return
-    log.critical("the step failed; this worker ends, and the next one repeats it", exc_info=True)
-    logging.shutdown()
-    os._exit(_FAILED)
+    part.end(f"{what}: {described(error)}; the next worker repeats it", error)

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 _NOTHING: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 
 
-class Message(NamedTuple):
+class Write(NamedTuple):
     """A record to be written to a changelog."""
 
     key: bytes
@@ -58,9 +58,9 @@ class Log(Protocol):
         ...
 
     async def append(
-        self, partition: int, messages: Sequence[Message], wanted: Callable[[], bool]
+        self, partition: int, writes: Sequence[Write], wanted: Callable[[], bool]
     ) -> Sequence[int]:
-        """Write; returns when Kafka has everything: the offsets, one for each message.
+        """Write; returns when Kafka has everything: the offsets, one for each.
 
         Waits while Kafka is away. Raises MovedError when it is not `wanted` any more meanwhile.
         """
@@ -77,11 +77,11 @@ class _Owned:
 
     positions: WritePositions
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    waiting: "list[_Write]" = field(default_factory=list)
+    waiting: "list[_Request]" = field(default_factory=list)
 
 
 @dataclass
-class _Write:
+class _Request:
     entries: Mapping[bytes, bytes | None]
     done: bool = False
 
@@ -166,10 +166,10 @@ class Changelog:
         owned = self._owned.get(partition)
         if owned is None:
             raise MovedError(f"{self.topic}, partition {partition}")
-        write = _Write(entries)
-        owned.waiting.append(write)
+        request = _Request(entries)
+        owned.waiting.append(request)
         async with owned.turn:
-            if write.done:
+            if request.done:
                 return
             together, owned.waiting = owned.waiting, []
             items = [item for each in together for item in each.entries.items()]
@@ -177,7 +177,7 @@ class Changelog:
                 await self._append(partition, owned, items)
             except BaseException:
                 # Cancelled, for one: what others have given is still theirs to see written.
-                owned.waiting[:0] = [each for each in together if each is not write]
+                owned.waiting[:0] = [each for each in together if each is not request]
                 raise
             for each in together:
                 each.done = True
@@ -231,8 +231,8 @@ class Changelog:
     ) -> Sequence[int]:
         self._require(partition, owned)
         entries = self._entries[partition]
-        messages = [Message(key, value, entries.write(key, value)) for key, value in items]
-        return await self._log.append(partition, messages, lambda: self._owned.get(partition) is owned)
+        writes = [Write(key, value, entries.write(key, value)) for key, value in items]
+        return await self._log.append(partition, writes, lambda: self._owned.get(partition) is owned)
 
     def _require(self, partition: int, owned: _Owned) -> None:
         if self._owned.get(partition) is not owned:

@@ -15,13 +15,18 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Protocol, cast
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.types import TP, EventT
 
+from clients.kafka.publisher import Message
+from clients.retry import retrying
+from infra.liveness import Part
 from infra.settings import KafkaSettings
 from schemas.codec import Codec
 from schemas.contract import schema
@@ -35,7 +40,7 @@ from streams.runtime.errors import LogUnavailableError, MovedError
 from streams.runtime.fetch import Fetch
 from streams.runtime.following import Following
 from streams.runtime.ledger import ENVELOPED, Format, Ledger, State, Worker, readable
-from streams.runtime.publisher import Publisher, Record
+from streams.runtime.publisher import PatientPublisher
 from streams.runtime.table import ChangelogTable, add_table
 from streams.runtime.topic_log import TopicLog
 from streams.runtime.transport import BatchConsumer, Batching, BatchTransport
@@ -44,7 +49,7 @@ log = logging.getLogger(__name__)
 
 _WATCH_EVERY: Final[Micros] = 10 * SECOND
 """How often a changelog is looked at for writes of others."""
-_AGAIN_S: Final = 1.0
+_ENDS_WITHIN_S: Final = 30.0
 
 
 class Agent(Protocol):
@@ -142,12 +147,22 @@ class Harness:
     """One agent's partitions: which are ours, how far each is committed and taken. The agent's `Worker`."""
 
     def __init__(
-        self, app: faust.App, agent: Agent | OwnPace, wiring: Wiring, table: ChangelogTable, bootstrap: str
+        self,
+        app: faust.App,
+        agent: Agent | OwnPace,
+        wiring: Wiring,
+        table: ChangelogTable,
+        bootstrap: str,
+        part: Part,
     ) -> None:
         self._app = app
         self._agent = cast("Agent", agent)
         self._wiring = wiring
-        self._publisher = Publisher(bootstrap)
+        self._part = part
+        self._unit = table.unit = part.unit(wiring.name)
+        self._unassigned = ExitStack()
+        self._await_assignment()
+        self._publisher = PatientPublisher(bootstrap, self._unit)
         self._changelog = table.changelog = Changelog(
             TopicLog(bootstrap, wiring.state, self._publisher, end=self._end_of, put_claim=self._put_claim)
         )
@@ -161,6 +176,7 @@ class Harness:
     async def expect(self, assigned: frozenset[int]) -> set[int]:
         """Partitions of the source are assigned; those of the changelog that have to be read whole."""
         self.forget()
+        self._unassigned.close()
         places = {TP(self._wiring.source.name, partition) for partition in assigned}
         notes = await self._consumer.committed_notes(places)
         return self._changelog.expect({tp.partition: Claim.read(notes.get(tp, "")) for tp in places})
@@ -171,7 +187,8 @@ class Harness:
         async with self._one_at_a_time:
             if not self._begun:
                 self._begun = True
-                await self._agent.begin(self)
+                with self._unit.waiting(f"what {self._wiring.name} has to know to begin"):
+                    await self._agent.begin(self)
             mine = sorted(tp.partition for tp in self._consumer.assignment() if tp.topic == source)
             try:
                 await asyncio.gather(*map(self._take_over, mine))
@@ -188,14 +205,19 @@ class Harness:
             self._agent.restore(states, clock())
             with contextlib.suppress(MovedError):
                 await self._agent.resume(self)
+            self._unit.started()
 
     async def _take_over(self, partition: int) -> None:
-        while True:
-            try:
-                return await self._changelog.take_over(partition)
-            except LogUnavailableError as error:
-                log.warning("%s/%d is not taken over yet: %s", self._changelog.topic, partition, error)
-                await asyncio.sleep(_AGAIN_S)
+        def failed(error: Exception, number: int, wait: float) -> None:
+            where = f"{self._changelog.topic}/{partition}"
+            log.warning("%s is not taken over yet: %s; attempt %d in %.1f s", where, error, number, wait)
+
+        with self._unit.waiting(f"Kafka, to take over {self._changelog.topic}/{partition}"):
+            await retrying(
+                lambda: self._changelog.take_over(partition),
+                passes=lambda error: isinstance(error, LogUnavailableError),
+                failed=failed,
+            )
 
     def _readable(self, partition: int) -> dict[bytes, State]:
         entries = self._changelog.entries(partition)
@@ -211,6 +233,7 @@ class Harness:
 
     def forget(self) -> None:
         """The partitions are going away."""
+        self._await_assignment()
         self._following.begin_anew()
         self._changelog.release()
         self._taken.clear()
@@ -229,7 +252,7 @@ class Harness:
             taken.through = max(taken.through, message.offset)
             if message.offset >= taken.committed:
                 taken.unacknowledged = (event, acknowledge)
-            with contextlib.suppress(MovedError):
+            with contextlib.suppress(MovedError), self._unit.step(f"a step of {message.tp}"):
                 await self._agent.step(message.partition, fetch, taken.committed, self)
                 if not self._wiring.own_pace:
                     await self.acknowledge(message.partition)
@@ -239,7 +262,7 @@ class Harness:
         while not self._app.should_stop:
             async with self._one_at_a_time:
                 if self._taken:
-                    with contextlib.suppress(MovedError):
+                    with contextlib.suppress(MovedError), self._unit.step("following the clock"):
                         await self._agent.tick(clock(), self)
                         await self._watch(clock())
             await asyncio.sleep(self._wiring.tick_every.total_seconds())
@@ -249,6 +272,23 @@ class Harness:
             self._watched_at = now
             metrics.KEPT_ENTRIES.labels(self._changelog.topic).set(len(self._changelog))
             await self._changelog.watch()
+            await self._look_for_work()
+
+    async def _look_for_work(self) -> None:
+        places = [TP(self._wiring.source.name, partition) for partition in self._taken]
+        try:
+            async with self._unit.bounded(f"the ends of {self._wiring.source.name}", _ENDS_WITHIN_S):
+                self._unit.work(await self._consumer.has_work(places))
+        except (KafkaError, TimeoutError) as error:
+            log.info("%s: the ends are not known now: %s", self._wiring.source.name, error)
+
+    def _await_assignment(self) -> None:
+        """Until the group has given us partitions, there is nothing to do."""
+        self._unit.starts_anew()
+        self._unassigned.close()
+        self._unassigned.enter_context(
+            self._unit.waiting(f"the consumer group chatgauge-{self._wiring.name}, to be given partitions")
+        )
 
     async def end(self) -> None:
         """The worker stops."""
@@ -273,10 +313,12 @@ class Harness:
 
     async def send(self, topic: Topic, records: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         codec = self._codecs.setdefault(topic.name, Codec(schema(topic.record)))
-        await self.publish(topic, [Record(key.encode(), codec.encode(record)) for key, record in records])
+        await self.publish(
+            [Message(topic.name, codec.encode(record), key.encode()) for key, record in records]
+        )
 
-    async def publish(self, topic: Topic, records: Sequence[Record]) -> None:
-        await self._publisher.publish(topic.name, records)
+    async def publish(self, messages: Sequence[Message]) -> None:
+        await self._publisher.publish(messages)
 
     def entry(self, partition: int, key: bytes) -> bytes | None:
         return self._changelog.entries(partition).get(key)
@@ -298,11 +340,12 @@ class Harness:
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await work
+            with self._unit.step("making a step durable"):
+                await work
         except MovedError:
             return
-        except Exception:
-            give_up(self._app)
+        except Exception as error:
+            give_up(self._app, self._part, f"a step of {self._wiring.name} failed", error)
 
     # What the changelog has of Kafka.
 
@@ -320,20 +363,26 @@ class Harness:
         return cast("BatchConsumer", self._app.consumer)
 
 
-def build(agent: Agent | OwnPace, wiring: Wiring, kafka: KafkaSettings) -> faust.App:
-    """The application that runs `agent`."""
+def build(
+    agent: Agent | OwnPace, wiring: Wiring, kafka: KafkaSettings, part: Part | None = None
+) -> faust.App:
+    """The application that runs `agent`, as a unit of `part`; without one, nobody watches over it."""
+    part = part or Part(wiring.name)
     app = new_app(wiring.name, kafka, partitions=wiring.partitions, max_fetch=wiring.max_fetch)
     table = add_table(app, wiring.state, wiring.partitions)
-    harness = Harness(app, agent, wiring, table, kafka.bootstrap)
+    harness = Harness(app, agent, wiring, table, kafka.bootstrap, part)
     batching = Batching(
         frozenset({wiring.source.name}), frozenset({wiring.state.name}), wiring.linger, wiring.min_bytes
     )
-    app.transport = BatchTransport(broker_url(kafka), app, batching, harness)
-    attend(app, wiring.name, wiring.source, table, harness)
+    app.transport = BatchTransport(broker_url(kafka), app, batching, harness, part)
+    attend(app, part, wiring.name, wiring.source, table, harness)
 
     return app
 
 
-def run(agents: Sequence[tuple[Agent | OwnPace, Wiring]], kafka: KafkaSettings) -> None:
+def run(
+    agents: Sequence[tuple[Agent | OwnPace, Wiring]], kafka: KafkaSettings, part: Part | None = None
+) -> None:
     """Run agents in this process until SIGTERM or SIGINT; ends with SystemExit."""
-    application.run(*[build(agent, wiring, kafka) for agent, wiring in agents])
+    part = part or Part("agents")
+    application.run(part, *[build(agent, wiring, kafka, part) for agent, wiring in agents])

@@ -4,12 +4,12 @@ import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from clients.kafka.publisher import Message
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.errors import SchemaError
 from schemas.topics import Topic
 from streams.runtime import metrics
-from streams.runtime.publisher import Record
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,8 @@ class Worker(Ledger, Protocol):
         """Whether everything in the source's partition is acknowledged."""
         ...
 
-    async def publish(self, topic: Topic, records: Sequence[Record]) -> None:
-        """Encoded records to a topic; those of a key stay in order."""
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Encoded records; those of a partition stay in order."""
         ...
 
     async def acknowledge(self, partition: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any, cast
 import faust
 from faust.types import EventT
 
+from infra.liveness import Unit
 from schemas.topics import Topic
 from streams.runtime.application import RAW
 from streams.runtime.changelog import Changelog
@@ -18,6 +19,7 @@ class ChangelogTable(faust.Table[bytes, bytes]):
     """Hands what Faust recovers to the changelog, which keeps the entries. Faust's own store stays empty."""
 
     changelog: Changelog
+    unit: Unit
 
     def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
         """Take up fetches of the changelog."""
@@ -28,6 +30,7 @@ class ChangelogTable(faust.Table[bytes, bytes]):
                 for record in fetch.records
             )
             self.changelog.recover(fetch.partition, entries, fetch.next_offset)
+            self.unit.progress()
 
 
 def add_table(app: faust.App, topic: Topic, partitions: int) -> ChangelogTable:

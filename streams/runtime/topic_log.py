@@ -8,11 +8,12 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from clients.kafka.publisher import Message
 from schemas.topics import Topic
-from streams.runtime.changelog import Message
+from streams.runtime.changelog import Write
 from streams.runtime.entries import RANK_HEADER, Claim, Entry, rank_of
 from streams.runtime.errors import LogUnavailableError
-from streams.runtime.publisher import Publisher, Record
+from streams.runtime.publisher import PatientPublisher
 
 _WITHIN_S: Final = 30.0
 """How long Kafka may take to answer, or to hand over what lies between the owner's writes."""
@@ -28,7 +29,7 @@ class TopicLog:
     """A `streams.runtime.changelog.Log`."""
 
     def __init__(
-        self, bootstrap: str, topic: Topic, publisher: Publisher, *, end: End, put_claim: PutClaim
+        self, bootstrap: str, topic: Topic, publisher: PatientPublisher, *, end: End, put_claim: PutClaim
     ) -> None:
         self.topic = topic.name
         self._bootstrap = bootstrap
@@ -72,14 +73,14 @@ class TopicLog:
         return found
 
     async def append(
-        self, partition: int, messages: Sequence[Message], wanted: Callable[[], bool]
+        self, partition: int, writes: Sequence[Write], wanted: Callable[[], bool]
     ) -> Sequence[int]:
         """As in `Log`."""
         records = [
-            Record(message.key, message.value, partition, ((RANK_HEADER, message.rank.encode()),))
-            for message in messages
+            Message(self.topic, write.value, write.key, partition, ((RANK_HEADER, write.rank.encode()),))
+            for write in writes
         ]
-        return await self._publisher.publish(self.topic, records, wanted)
+        return await self._publisher.publish(records, wanted)
 
     async def claim(self, partition: int, claim: Claim) -> None:
         """As in `Log`."""

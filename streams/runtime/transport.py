@@ -9,7 +9,7 @@ faust-streaming and aiokafka, hence on their pinned versions.
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Protocol, cast
@@ -27,11 +27,14 @@ from yarl import URL
 
 from clients.kafka.consumers import leave
 from clients.kafka.fetched import ALL, Fetched, leave_packed
+from infra.client_tasks import ended_task
+from infra.liveness import Part
 from infra.tasks import end
 from streams.runtime.fetch import Fetch
 
 _LOG_APPEND_TIME = 1
 """The type of timestamp that messages are given: nobody asks for it."""
+_COMMIT_WITHIN_S = 30.0
 _REBALANCING_PAUSE = 0.05
 """Seconds between two looks whether a rebalance is over."""
 
@@ -64,6 +67,8 @@ class Reading(Protocol):
 
 
 class _ConsumerThread(AIOKafkaConsumerThread):
+    _guard: AbstractContextManager[None] | None = None
+
     def _create_worker_consumer(self, transport: RecordTransport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         batching = cast("BatchTransport", transport).batching
@@ -80,8 +85,21 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         another thread: then the group is not left, and what waits for metadata waits for ever.
         """
 
+    async def on_start(self) -> None:
+        """Connect. From now on Kafka's client and this thread's event loop are watched over."""
+        transport = cast("BatchTransport", self.transport)
+        transport.part.attend(f"consumer of {self.app.conf.id}")
+        await super().on_start()
+        self._guard = transport.part.guarding(f"the consumer of {self.app.conf.id}", self._ended_task)
+        self._guard.__enter__()
+
+    def _ended_task(self) -> str | None:
+        return None if self._consumer is None else ended_task(self._consumer)
+
     async def on_thread_stop(self) -> None:
         """Leave the group and end, whatever is under way."""
+        if self._guard is not None:
+            self._guard.__exit__(None, None, None)
         await super(AIOKafkaConsumerThread, self).on_thread_stop()
         if self._consumer is not None:
             await leave(self._consumer, self.app.conf.id)
@@ -99,8 +117,9 @@ class _ConsumerThread(AIOKafkaConsumerThread):
             if tp in self.assignment()
         }
         try:
-            await consumer.commit(positions)
-        except (CommitFailedError, IllegalStateError) as error:
+            async with asyncio.timeout(_COMMIT_WITHIN_S):
+                await consumer.commit(positions)
+        except (CommitFailedError, IllegalStateError, TimeoutError) as error:
             self.log.info("%s: not committed: %s", self.app.conf.id, error)
             return False
         except Exception as error:
@@ -186,6 +205,15 @@ class BatchConsumer(RecordConsumer):
     @property
     def _consumer_thread(self) -> "_ConsumerThread":
         return cast("_ConsumerThread", self._thread)
+
+    async def has_work(self, places: Collection[TP]) -> bool:
+        """Whether in any of these partitions of sources something can be read that isn't acknowledged.
+
+        Asks Kafka, as a consumer that fetches nothing any more doesn't know. What an open transaction holds
+        back can't be read. Raises KafkaError.
+        """
+        ends = await self.highwaters(*places)
+        return any((end or 0) > self._next(tp) for tp, end in ends.items())
 
     def begun_at(self, tp: TP) -> int | None:
         """The offset from which a source's partition is read since it was sought; None: yet to be."""
@@ -339,10 +367,11 @@ class BatchTransport(RecordTransport):
 
     Consumer: ClassVar[type[BatchConsumer]] = BatchConsumer
 
-    def __init__(self, url: URL, app: faust.App, batching: Batching, reading: Reading) -> None:
+    def __init__(self, url: URL, app: faust.App, batching: Batching, reading: Reading, part: Part) -> None:
         super().__init__([url], app, loop=None)
         self.batching = batching
         self.reading = reading
+        self.part = part
 
 
 class Records(faust.Schema[Any, Any]):

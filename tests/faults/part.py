@@ -106,17 +106,17 @@ def in_a_worker(points: Points) -> None:
     """In the midst of a step, and of a recovery."""
     from schemas.topics import REQUESTS
     from streams.counting import Counting
+    from streams.runtime.changelog import Changelog
     from streams.runtime.transport import BatchConsumer
-    from streams.table import WindowTable
 
     def of_requests(_: object, message: Any) -> None:
         if message.topic == REQUESTS.name:
             points.pass_by(BEFORE_ACKNOWLEDGING)
 
     around(Counting, "step", before=lambda *_: points.pass_by(IN_THE_BODY))
-    around(WindowTable, "send_changelog", before=lambda *_: points.pass_by(BEFORE_WRITE))
+    around(Changelog, "write", before=lambda *_: points.pass_by(BEFORE_WRITE))
     around(BatchConsumer, "ack", before=of_requests)
-    around(WindowTable, "apply_changelog_batch", after=lambda *_: points.pass_by(IN_RECOVERY))
+    around(Changelog, "recover", after=lambda *_: points.pass_by(IN_RECOVERY))
 
 
 def main() -> None:

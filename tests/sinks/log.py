@@ -10,10 +10,13 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
+from clients.kafka.fetched import Fetched
+from schemas.batch_writer import batch_of
 from sinks import events
 from sinks.writer import Fetch, Tenure
 from streams.pricing import PriceList
 from streams.requests import RequestReader
+from streams.runtime.fetch import Fetch as Batches
 from streams.windows.measures import GROUPINGS
 from streams.windows.panes import Pane
 from streams.windows.partition import PartitionWindows
@@ -92,7 +95,10 @@ class Log:
         )
         if partition not in self.windows:
             self.windows[partition] = PartitionWindows(partition, plan, lambda key: None)
-        finished = self.reader.read(records).finished
+        values = [record.value for record in records]
+        batch = batch_of(values, offset=records[0].offset, timestamp=records[0].timestamp)
+        fetched = Fetched(batch.base_offset, batch.next_offset, [batch])
+        finished = self.reader.read(Batches("", partition, fetched, [fetched])).finished
         step = self.windows[partition].count(finished, records[-1].offset, NOON)
         writer = window_writer(lambda: NOON)
         tenure = Tenure(partition, 1)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 from clickhouse_connect.driver.client import Client
 
+from clients.kafka.publisher import Message, Publisher
 from infra.settings import ClickHouseSettings
 from tests.sinks.making import encoded, request
 
@@ -61,17 +61,21 @@ class Load:
         self.sent = 0
 
     async def _run(self) -> None:
-        async with AIOKafkaProducer(bootstrap_servers=self._bootstrap) as producer:
+        publisher = Publisher(self._bootstrap)
+        try:
             for start in itertools.count(0, 100):
-                waiting = [
-                    await producer.send("chat.requests", encoded(request(n)), partition=n % PARTITIONS)
-                    for n in range(start, start + 100)
-                ]
-                await asyncio.gather(*waiting)
+                await publisher.publish(
+                    [
+                        Message("chat.requests", encoded(request(n)), partition=n % PARTITIONS)
+                        for n in range(start, start + 100)
+                    ]
+                )
                 self.sent = start + 100
                 if self._ending.is_set():
                     return
                 await asyncio.sleep(0.02)
+        finally:
+            await publisher.stop()
 
     async def end(self) -> None:
         self._ending.set()

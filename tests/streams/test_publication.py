@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+from clients.kafka.publisher import Message
 from schemas.time import MINUTE
-from schemas.topics import Topic
 from streams.alerts.shares import read_share
 from streams.publication import Publication
 from streams.runtime.ledger import Worker
-from streams.runtime.publisher import Record
 from streams.windows.partition import PartitionWindows
 from tests.streams.windows.requests import NOON, frame, request
 from tests.streams.windows.test_partition import EVERY_MINUTE
@@ -22,8 +21,8 @@ class Publishing:
     def __init__(self) -> None:
         self.sent: list[Any] = []
 
-    async def publish(self, topic: Topic, records: Sequence[Record]) -> None:
-        self.sent += [read_share(record.value or b"", 0) for record in records]
+    async def publish(self, messages: Sequence[Message]) -> None:
+        self.sent += [read_share(message.value or b"", 0) for message in messages]
 
 
 async def test_no_watermark_is_told_before_all_is_counted_again_that_was() -> None:

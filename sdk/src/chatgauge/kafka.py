@@ -5,7 +5,6 @@ acknowledgement each. Only documented calls of aiokafka are used.
 """
 
 import asyncio
-import contextlib
 import logging
 import socket
 import ssl
@@ -236,8 +235,8 @@ class KafkaTransport:
             try:
                 if end == at:
                     raise MessageSizeTooLargeError
-                acknowledged = await producer.send_batch(batch, topic, partition=partition)
-                await asyncio.wait_for(acknowledged, _DELIVERY_TIMEOUT_S)
+                sending = _acknowledged(producer, batch, topic, partition)
+                await asyncio.wait_for(sending, _DELIVERY_TIMEOUT_S)
             except _TOO_LARGE:
                 if end - at > 1:
                     most = (end - at) // 2
@@ -257,6 +256,11 @@ class KafkaTransport:
             at, most = end, 2 * most
 
 
+async def _acknowledged(producer: Any, batch: Any, topic: str, partition: int) -> None:
+    """To send may take as long as to be answered: aiokafka looks the topic up again."""
+    await (await producer.send_batch(batch, topic, partition=partition))
+
+
 def _taken_note_of(lookup: "asyncio.Task[Any]") -> None:
     """A lookup that nobody waits for any more is no cause for a warning."""
     if not lookup.cancelled():
@@ -266,8 +270,11 @@ def _taken_note_of(lookup: "asyncio.Task[Any]") -> None:
 async def _stop(producer: Any) -> None:
     """End the producer and all its tasks. It holds nothing that is not in the buffer still."""
     for end in (producer.stop, producer.client.close):
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(end(), _CLOSE_TIMEOUT_S)
+        closing = asyncio.ensure_future(end())
+        closing.add_done_callback(_taken_note_of)
+        # Not `wait_for`, which waits for what it cancels: aiokafka may swallow that, and then waits on.
+        await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT_S)
+        if closing.done() and not closing.cancelled() and closing.exception() is None:
             break
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:

@@ -23,6 +23,7 @@ from faust.types import TP, StreamT
 from yarl import URL
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
+from infra.liveness import Part
 from streams.runtime.fetch import Fetch
 from streams.runtime.transport import BatchConsumer, Batching, BatchTransport, Records
 
@@ -56,7 +57,7 @@ def main(bootstrap: str, topic: str, partitions: str, file: str, *options: str) 
         web_enabled=False,
     )
     batching = Batching(frozenset({topic}), frozenset(), timedelta(milliseconds=50), 1024 * 1024)
-    app.transport = BatchTransport(url, app, batching, FromCommitted())
+    app.transport = BatchTransport(url, app, batching, FromCommitted(), Part("test"))
 
     raw: dict[str, Any] = {
         "key_type": bytes,
