@@ -128,6 +128,17 @@ class MetricsSettings(BaseSettings):
     """The address they are served on; 0.0.0.0 where they are scraped from other machines."""
 
 
+class LivenessSettings(BaseSettings):
+    """When a part that does not get on is ended, and started again."""
+
+    model_config = _config("LIVENESS_")
+
+    stall_after: timedelta = Field(timedelta(minutes=1), ge=timedelta(seconds=5))
+    """How long a part may stand still, with work waiting and nothing declared that it waits for."""
+    start_within: timedelta = Field(timedelta(minutes=1), ge=timedelta(seconds=1))
+    """How long a part that `chatgauge up` starts may show no progress until it answers."""
+
+
 class RetentionSettings(BaseSettings):
     """For how many days ClickHouse keeps what it is given, counted from arrival."""
 

@@ -4,6 +4,7 @@ A part is starting, running, waiting (declared), halted in some partitions (decl
 with the reason as the last line of its log, when a task that it needs ends or when it is stalled.
 """
 
+from infra.liveness.attending import attended
 from infra.liveness.part import Halted, Part, Report, State, Waiting, described
 from infra.liveness.server import document, serving, status_of
 from infra.liveness.unit import Unit
@@ -17,6 +18,7 @@ __all__ = [
     "Unit",
     "Waiting",
     "Watchdog",
+    "attended",
     "described",
     "document",
     "serving",

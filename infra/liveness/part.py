@@ -1,17 +1,23 @@
 """How a part is: what its units have declared, and which tasks it needs."""
 
 import asyncio
+import itertools
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from infra.liveness.unit import Unit, cpu_clock
 
+Check = Callable[[], str | None]
+"""What is wrong, in words; None when nothing is."""
+
+_NUMBERS: Final = itertools.count()
 _FAILED: Final = 70
 """Exit status of a part that could not go on (EX_SOFTWARE)."""
 _LOG: Final = logging.getLogger(__name__)
@@ -95,6 +101,7 @@ class Part:
         self._lock = threading.Lock()
         self._units: dict[str, Unit] = {}
         self._loops: dict[str, Loop] = {}
+        self._guards: dict[int, tuple[str, Check]] = {}
         self._stalled: str | None = None
         self._ended = False
         self._gone_by: float | None = None
@@ -146,10 +153,23 @@ class Part:
 
         task.add_done_callback(ended)
 
-    def need_all(self, tasks: "Iterable[tuple[str, asyncio.Future[Any]]]") -> None:
-        """Each of the named tasks is needed."""
-        for name, task in tasks:
-            self.need(task, name)
+    @contextmanager
+    def guarding(self, name: str, check: Check) -> Iterator[None]:
+        """Meanwhile `check` is asked every second what is wrong, from any thread: what has been wrong for
+        five seconds ends the process. For what has tasks of its own, as Kafka's client does."""
+        number = next(_NUMBERS)
+        with self._lock:
+            self._guards[number] = (name, check)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._guards[number]
+
+    def guards(self) -> dict[int, tuple[str, Check]]:
+        """The checks, by number."""
+        with self._lock:
+            return dict(self._guards)
 
     def stopping(self, within: float) -> None:
         """The part stops: tasks may end. What still runs after `within` seconds is ended hard."""

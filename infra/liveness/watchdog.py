@@ -10,6 +10,8 @@ from infra.liveness.part import Loop, Part
 
 _EVERY_S: Final = 1.0
 _LEAST_CPU_S: Final = 0.001
+_WRONG_S: Final = 5.0
+"""What a guard finds wrong for longer ends the part: a client that is being stopped has ended tasks too."""
 
 
 def cpu_used(clock: int) -> float | None:
@@ -34,6 +36,7 @@ class Watchdog:
         self._units: dict[str, Standing] = {}
         self._loops: dict[str, Standing] = {}
         self._cpu: dict[int, float] = {}
+        self._wrong: dict[int, float] = {}
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -56,6 +59,7 @@ class Watchdog:
             if self._part.is_overdue():
                 self._part.end("it was told to stop and did not")
             return
+        self._ask_guards(elapsed)
         reasons = []
         busy = self._computing()
         blocked = False
@@ -77,6 +81,15 @@ class Watchdog:
         self._units = standings
         if reasons:
             self._part.stall("; ".join(reasons))
+
+    def _ask_guards(self, elapsed: float) -> None:
+        wrong = {}
+        for number, (name, check) in self._part.guards().items():
+            if (what := check()) is not None:
+                wrong[number] = self._wrong.get(number, 0.0) + elapsed
+                if wrong[number] > _WRONG_S:
+                    self._part.end(f"{name}: {what}")
+        self._wrong = wrong
 
     def _computing(self) -> frozenset[int]:
         """The clocks of the threads that have used CPU since the look before."""

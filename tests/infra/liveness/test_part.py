@@ -329,3 +329,22 @@ def test_health_is_served_beside_the_metrics(part: Part) -> None:
     assert json.loads(stalled[1])["reason"] == "no progress"
     assert metrics[0] == 200
     assert unknown[0] == 404
+
+
+def test_what_a_guard_finds_wrong_for_long_ends_the_part(
+    part: Part, watch: Callable[[int], None], exits: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    found: list[str | None] = [None]
+    with part.guarding("the consumer of chat.requests", lambda: found[0]):
+        watch(10)
+        found[0] = "the fetching task was cancelled"
+        watch(4)
+        found[0] = None  # it was being stopped, and started anew
+        watch(1)
+        found[0] = "the fetching task was cancelled"
+        watch(5)
+        assert exits == []
+        watch(1)
+
+    assert exits == [70]
+    assert caplog.messages[-1] == "sink ends: the consumer of chat.requests: the fetching task was cancelled"
