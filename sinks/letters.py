@@ -4,12 +4,14 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
 from clients import backoff
-from clients.kafka.producers import OnDemandProducer
+from clients.kafka.producers import ACKNOWLEDGED_WITHIN_S, Message, OnDemandProducer
+from infra.liveness import Unit
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import DEAD_LETTERS, Topic
@@ -46,42 +48,56 @@ class DeadLetterBox:
         except TimeoutError:
             _LOG.warning("%s: Kafka does not answer", self._topic)
 
-    async def send(self, letters: Sequence[Mapping[str, Any]], wanted: Callable[[], bool]) -> None:
-        """Returns when Kafka has acknowledged all of them; repeats what fails. Raises Unsent."""
+    async def send(
+        self, letters: Sequence[Mapping[str, Any]], wanted: Callable[[], bool], unit: Unit | None = None
+    ) -> None:
+        """Returns when Kafka has acknowledged all of them; repeats what fails. Raises Unsent.
+
+        `unit` is whose letters they are: while they can't be sent, it waits.
+        """
+        unit = unit or Unit(self._topic)
         gathered: list[Mapping[str, Any]] = []
         size = 0
         for letter in letters:
             gathered.append(letter)
             size += len(letter["value"] or b"")
             if len(gathered) >= _AT_ONCE or size >= _BYTES_AT_ONCE:
-                await self._deliver(gathered, wanted)
+                await self._deliver(gathered, wanted, unit)
                 gathered, size = [], 0
-        await self._deliver(gathered, wanted)
+        await self._deliver(gathered, wanted, unit)
 
-    async def _deliver(self, letters: Sequence[Mapping[str, Any]], wanted: Callable[[], bool]) -> None:
+    async def _deliver(
+        self, letters: Sequence[Mapping[str, Any]], wanted: Callable[[], bool], unit: Unit
+    ) -> None:
         attempt = 0
-        while letters:
-            if not wanted():
-                raise Unsent
-            outcomes = await asyncio.gather(*map(self._send, letters), return_exceptions=True)
-            unsent = []
-            for letter, outcome in zip(letters, outcomes, strict=True):
-                if isinstance(outcome, KafkaError):
-                    unsent.append(letter)
-                elif isinstance(outcome, BaseException):
-                    raise outcome
-                else:
-                    self._metrics.dead_letters.labels(letter["topic"], letter["reason"]).inc()
-            if unsent:
-                pause = backoff.delay(attempt, self._chance)
-                attempt += 1
-                self._metrics.letter_retries.inc(len(unsent))
-                error = next(outcome for outcome in outcomes if isinstance(outcome, KafkaError))
-                _LOG.warning("%s: %s; attempt %d in %.1f s", self._topic, error, attempt + 1, pause)
-                await asyncio.sleep(pause)
-            letters = unsent
+        with ExitStack() as outage:
+            while letters:
+                if not wanted():
+                    raise Unsent
+                outcomes = await self._sent(letters, unit)
+                unsent = []
+                for letter, outcome in zip(letters, outcomes, strict=True):
+                    if isinstance(outcome, KafkaError):
+                        unsent.append(letter)
+                    elif isinstance(outcome, BaseException):
+                        raise outcome
+                    else:
+                        self._metrics.dead_letters.labels(letter["topic"], letter["reason"]).inc()
+                if unsent:
+                    pause = backoff.delay(attempt, self._chance)
+                    self._metrics.letter_retries.inc(len(unsent))
+                    error = next(outcome for outcome in outcomes if isinstance(outcome, KafkaError))
+                    if not attempt:
+                        outage.enter_context(unit.waiting(f"Kafka, to take dead letters: {error}"))
+                    attempt += 1
+                    _LOG.warning("%s: %s; attempt %d in %.1f s", self._topic, error, attempt + 1, pause)
+                    await asyncio.sleep(pause)
+                letters = unsent
 
-    async def _send(self, letter: Mapping[str, Any]) -> None:
-        producer = await self._producer.started()
-        key = str(letter["topic"]).encode()
-        await producer.send_and_wait(self._topic, self._codec.encode(letter), key=key)
+    async def _sent(self, letters: Sequence[Mapping[str, Any]], unit: Unit) -> Sequence[object]:
+        messages = [Message(self._codec.encode(letter), str(letter["topic"]).encode()) for letter in letters]
+        try:
+            async with unit.bounded(f"acknowledgement of {self._topic}", 2 * ACKNOWLEDGED_WITHIN_S):
+                return await self._producer.acknowledged(self._topic, messages)
+        except KafkaError as error:
+            return [error] * len(letters)
