@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from clients import backoff
-from clients.kafka.producers import ACKNOWLEDGED_WITHIN_S, Message, OnDemandProducer
+from clients.kafka.producers import OnDemandProducer
 from infra.liveness import Unit
 from schemas.codec import Codec
 from schemas.contract import schema
@@ -21,6 +21,7 @@ _LARGEST: Final = int(DEAD_LETTERS.config["max.message.bytes"])
 _AT_ONCE: Final = 500
 _BYTES_AT_ONCE: Final = 8 * 1024 * 1024
 _LEAVE_WITHIN_S: Final = 1.0
+_ACKNOWLEDGED_WITHIN_S: Final = 60.0
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -95,9 +96,13 @@ class DeadLetterBox:
                 letters = unsent
 
     async def _sent(self, letters: Sequence[Mapping[str, Any]], unit: Unit) -> Sequence[object]:
-        messages = [Message(self._codec.encode(letter), str(letter["topic"]).encode()) for letter in letters]
         try:
-            async with unit.bounded(f"acknowledgement of {self._topic}", 2 * ACKNOWLEDGED_WITHIN_S):
-                return await self._producer.acknowledged(self._topic, messages)
-        except KafkaError as error:
-            return [error] * len(letters)
+            async with unit.bounded(f"the acknowledgement of {self._topic}", _ACKNOWLEDGED_WITHIN_S):
+                return await asyncio.gather(*map(self._send, letters), return_exceptions=True)
+        except TimeoutError as error:
+            return [KafkaTimeoutError(str(error))] * len(letters)
+
+    async def _send(self, letter: Mapping[str, Any]) -> None:
+        producer = await self._producer.started()
+        key = str(letter["topic"]).encode()
+        await producer.send_and_wait(self._topic, self._codec.encode(letter), key=key)

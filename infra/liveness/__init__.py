@@ -7,11 +7,13 @@ with the reason as the last line of its log, when a task that it needs ends or w
 from infra.liveness.attending import attended
 from infra.liveness.needed import EndedError, reason_of, side_by_side
 from infra.liveness.part import Halted, Part, Report, State, Waiting, described
-from infra.liveness.server import document, serving, status_of
+from infra.liveness.server import LIVE, READY, document, serving, status_of
 from infra.liveness.unit import Unit
 from infra.liveness.watchdog import Watchdog
 
 __all__ = [
+    "LIVE",
+    "READY",
     "EndedError",
     "Halted",
     "Part",
