@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
-from prometheus_client import start_http_server
-
 from infra import logs
+from infra.liveness import attended
 from infra.settings import (
     AccessSettings,
     AlertSettings,
@@ -16,7 +15,6 @@ from infra.settings import (
     KafkaSettings,
     LocalSettings,
     MailSettings,
-    MetricsSettings,
     NotificationSettings,
     RegistrySettings,
     WindowSettings,
@@ -34,18 +32,17 @@ _PROMPTLY: Final = timedelta(milliseconds=20)
 def run(kind: str, metrics_port: int) -> None:
     """Run a worker until SIGTERM or SIGINT; ends with SystemExit.
 
-    Its Prometheus metrics are served on `metrics_port`; 0 switches them off.
+    Its health and its Prometheus metrics are served on `metrics_port`; 0 switches them off.
     """
     logs.begin()
-    if metrics_port:
-        start_http_server(metrics_port, addr=MetricsSettings().host)
     kafka = KafkaSettings()
-    if kind in AGENTS:
-        harness.run(AGENTS[kind](kafka), kafka)
-        return
-    steps = WorkerSettings()
-    app = build(WORKERS[kind](WindowSettings(), steps), kafka, steps, registry_of(RegistrySettings()))
-    application.run(app)
+    with attended(kind, metrics_port or None):
+        if kind in AGENTS:
+            harness.run(AGENTS[kind](kafka), kafka)
+            return
+        steps = WorkerSettings()
+        app = build(WORKERS[kind](WindowSettings(), steps), kafka, steps, registry_of(RegistrySettings()))
+        application.run(app)
 
 
 def alerts(kafka: KafkaSettings) -> Sequence[tuple[Agent, Wiring]]:
