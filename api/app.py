@@ -18,6 +18,7 @@ from api.metrics import ApiMetrics, Scrape
 from api.problems import answer_problems
 from api.routes import current, health, historical, page
 from api.times import Clock, system_clock
+from infra.liveness import Part
 
 _ABOUT: Final = """
 Figures of chat services that call language models: requests, latencies, tokens, cost, errors, cache hits.
@@ -47,6 +48,7 @@ def create_app(
     scrape: Scrape,
     metrics: ApiMetrics,
     control: Control,
+    part: Part | None = None,
     background: Background | None = None,
     hosts: Iterable[str] = (),
     zone: tzinfo = UTC,
@@ -71,7 +73,7 @@ def create_app(
     for routes in control.routers():
         app.include_router(routes)
     describe(app, BODIES)
-    app.include_router(health.router(health_checks, scrape, clock))
+    app.include_router(health.router(health_checks, scrape, part or Part("api"), clock))
     app.include_router(page.router())
     app.add_middleware(Gate, hosts=tuple(hosts), metrics=metrics)
     return app

@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 import httpx
@@ -21,6 +21,7 @@ from api.alerting.follower import AlertFollower
 from api.alerting.opened import OpenAlerts
 from api.app import create_app
 from api.control import FOLLOWED, Control
+from api.health.following import Reading, tell
 from api.health.probe import Probe
 from api.health.progress import Progress
 from api.health.readiness import Health
@@ -31,6 +32,7 @@ from api.live.state import Limits, LiveState
 from api.metrics import ApiMetrics, Scrape
 from api.times import Clock, system_clock
 from infra import logs
+from infra.liveness import Part, attended, reason_of
 from infra.settings import (
     AccessSettings,
     ApiSettings,
@@ -41,6 +43,7 @@ from infra.settings import (
     NotificationSettings,
     WindowSettings,
 )
+from schemas.topics import ALERTS
 from streams.catalogue import Catalogue
 from streams.definitions import Registrar
 from streams.deliveries.addresses import AllowList
@@ -49,6 +52,9 @@ from streams.deliveries.secrets import open_vault
 
 _GRACE: Final = 5
 """Seconds that answers in flight get when the process is told to stop."""
+_STOPPED_WITHIN_S: Final = 20.0
+"""How long all the rest may take then."""
+Work = Coroutine[Any, Any, None]
 
 
 def run(
@@ -59,7 +65,8 @@ def run(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then return. Settings default to the environment's.
 
-    Raises SystemExit when the port can't be had.
+    Raises SystemExit when the port can't be had. When a task that it needs ends, the process does, with the
+    reason as the last line of the log.
     """
     api = api or ApiSettings()
     logs.begin()
@@ -67,9 +74,24 @@ def run(
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    app = build(
-        api, kafka or KafkaSettings(), clickhouse or ClickHouseSettings(), windows or WindowSettings()
-    )
+    with attended("api", None) as part:  # it serves its health and metrics itself
+        _serve(
+            api,
+            kafka or KafkaSettings(),
+            clickhouse or ClickHouseSettings(),
+            windows or WindowSettings(),
+            part,
+        )
+
+
+def _serve(
+    api: ApiSettings,
+    kafka: KafkaSettings,
+    clickhouse: ClickHouseSettings,
+    windows: WindowSettings,
+    part: Part,
+) -> None:
+    app = build(api, kafka, clickhouse, windows, part=part)
     config = uvicorn.Config(
         app,
         host=api.host,
@@ -83,7 +105,12 @@ def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     with _listening(api.host, api.port) as listener:
-        uvicorn.Server(config).run(sockets=[listener])
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        except BaseException as error:
+            part.end(reason_of(error), error)
+        if not part.is_stopping:
+            part.end("the server ended, and nobody had told it to")
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -109,9 +136,11 @@ def build(
     *,
     limits: Limits | None = None,
     clock: Clock = system_clock,
+    part: Part | None = None,
 ) -> FastAPI:
     """The application with everything that it works on."""
     limits = limits or Limits()
+    part = part or Part("api")
     live = Live(LiveState(limits))
     history = History(clickhouse)
     metrics = ApiMetrics()
@@ -155,19 +184,36 @@ def build(
     @contextlib.asynccontextmanager
     async def background() -> AsyncIterator[None]:
         async with live, history, client, contextlib.AsyncExitStack() as stack:
+            part.attend()
             for catalogue in catalogues.values():
                 await stack.enter_async_context(catalogue)
+                part.need(catalogue.task, catalogue.task.get_name())
             stack.push_async_callback(registrar.stop)
             stack.push_async_callback(courier.stop)
-            running = [reader.run(), probe.run(), follower.run(), control.recall()]
+            readings: dict[str, Reading] = {
+                "live state": reader,
+                "progress of the groups": probe,
+                ALERTS.name: follower,
+            }
+            running = {
+                "reading of windows": reader.run(),
+                "probe of the groups": probe.run(),
+                f"following {ALERTS.name}": follower.run(),
+                "liveness": tell(part, {**readings, **catalogues}),
+            }
+            once = {"recall of old alerts": control.recall()}
             if access.admin_key is None:
-                running.append(_show_first_key(control))
-            await stack.enter_async_context(_running(*running))
-            yield
+                once["showing the first key"] = _show_first_key(control)
+            await stack.enter_async_context(_running(part, running, once))
+            try:
+                yield
+            finally:
+                part.stopping(_STOPPED_WITHIN_S)
 
     return create_app(
         live=live,
         history=history,
+        part=part,
         health_checks=Health(probe, progress, reader, live, history, control, clock),
         scrape=scrape,
         metrics=metrics,
@@ -202,21 +248,17 @@ def _allowed(entries: Sequence[str]) -> AllowList:
 
 
 @contextlib.asynccontextmanager
-async def _running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Runs coroutines in the background. One that fails after all takes the process with it."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    for task in tasks:
-        task.add_done_callback(_stop_on_failure)
+async def _running(part: Part, running: Mapping[str, Work], once: Mapping[str, Work]) -> AsyncIterator[None]:
+    """Runs coroutines in the background, by name. One that fails after all takes the process with it, as
+    does one of `running` that returns."""
+    tasks = []
+    for name, coroutine in {**running, **once}.items():
+        task = asyncio.create_task(coroutine, name=name)
+        part.need(task, name, may_return=name in once)
+        tasks.append(task)
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _stop_on_failure(task: asyncio.Task[None]) -> None:
-    if task.cancelled() or task.exception() is None:
-        return
-    logging.getLogger(__name__).critical("a background task failed", exc_info=task.exception())
-    signal.raise_signal(signal.SIGTERM)

@@ -20,7 +20,13 @@ from infra.datadir import held
 from infra.errors import LocalServerError, StartFailedError
 from infra.kafka import jars
 from infra.kafka.java import require_java
-from infra.settings import ClickHouseSettings, KafkaSettings, LocalSettings, RetentionSettings
+from infra.settings import (
+    ClickHouseSettings,
+    KafkaSettings,
+    LivenessSettings,
+    LocalSettings,
+    RetentionSettings,
+)
 
 _READY_WITHIN = 60.0
 _LOOK_EVERY = 2.0
@@ -65,7 +71,8 @@ def up(
 async def _run(stack: Stack, console: Console) -> None:
     stop = asyncio.Event()
     display = choose(console, stack.parts)
-    supervisor = Supervisor(_stages(stack, display), display.changed)
+    silent_within = 2 * LivenessSettings().stall_after.total_seconds()
+    supervisor = Supervisor(_stages(stack, display), display.changed, silent_within)
     loop = asyncio.get_running_loop()
     for number in _STOPPING_SIGNALS:
         loop.add_signal_handler(number, _on_signal, stop, supervisor.hurry, display)

@@ -1,6 +1,7 @@
 """One child process: its log, its life and its end."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -8,10 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from infra.errors import DiskFullError, StartFailedError
+from infra.patience import Patience, Signs, cpu_of
 
 _LEASH = Path(__file__).with_name("leash.py")
 _LOG_KEPT = 32 * 1024 * 1024
 _NO_SPACE = "No space left on device"
+_REASON = re.compile(r" CRITICAL \S+: \w+ ends: (.+)$")
 
 
 class Child:
@@ -74,14 +77,28 @@ class Child:
         return "\n".join(text.splitlines()[-lines:])
 
     def wait_until(self, ready: Callable[[], bool], timeout: float, every: float = 0.1) -> None:
-        """Block until `ready()`; `StartFailedError` with the log's tail when it ends or takes longer."""
-        deadline = time.monotonic() + timeout
+        """Block until `ready()`; `StartFailedError` with the log's tail when it ends, or shows no progress
+        for `timeout` seconds."""
+        patience = Patience(timeout, time.monotonic())
         while not ready():
             if not self.running:
                 raise self.failure(f"{self.name} ended with status {self.returncode} while starting")
-            if time.monotonic() > deadline:
-                raise self.failure(f"{self.name} did not answer within {timeout:.0f} s")
+            if (late := patience.exhausted(time.monotonic(), self.signs())) is not None:
+                raise self.failure(f"{self.name} {late}")
             time.sleep(every)
+
+    def signs(self, steps: int = 0) -> Signs:
+        """What there is to see of its progress; `steps` are those that it says it has taken."""
+        try:
+            written = self.log.stat().st_size
+        except OSError:
+            written = 0
+        return Signs(written, cpu_of(self.pid) if self.pid is not None else 0.0, steps)
+
+    def last_words(self) -> str | None:
+        """Why it ended, as it said itself in its last line; None when it did not."""
+        found = _REASON.search(self.tail(1))
+        return found[1] if found else None
 
     def failure(self, message: str) -> DiskFullError | StartFailedError:
         """The error to raise, with the log's tail: a full disk is told by its name."""

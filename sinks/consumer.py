@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError, KafkaTimeoutError
 
 from clients.kafka.consumers import leave
 from clients.kafka.fetched import leave_bare
+from clients.kafka.tasks import ended_task
+from infra.liveness import Unit
 from schemas.topics import Topic
 from sinks.errors import TopicRecreatedError
 from sinks.metrics import SinkMetrics
@@ -31,6 +33,9 @@ _FRESH_S: Final = 10.0
 """How long a partition is taken as still ours after Kafka has last said so: less than a session."""
 _ASK_AGAIN_S: Final = 5.0
 _CONFIRMED_WITHIN_S: Final = 5.0
+_STARTED_WITHIN_S: Final = 60.0
+_ANSWERED_WITHIN_S: Final = 30.0
+_ASSIGNMENT: Final = "the group, to say which partitions are ours"
 _SETTINGS: Final[Mapping[str, Any]] = {
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
@@ -67,7 +72,9 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         *,
         stored_offset: StoredOffset,
         before_leaving: Callable[[], Awaitable[None]],
+        unit: Unit | None = None,
     ) -> None:
+        self._unit = unit or Unit(topic.name)
         self._topic = topic
         self._metrics = metrics
         self._stored_offset = stored_offset
@@ -94,8 +101,18 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         return bool(self._unplaced)
 
     async def start(self) -> None:
-        await self._consumer.start()
+        """Joins the group. Raises KafkaError when Kafka does not answer; it may be called again."""
+        try:
+            async with self._unit.bounded("the connection to Kafka", _STARTED_WITHIN_S):
+                await self._consumer.start()
+        except TimeoutError as error:
+            raise KafkaTimeoutError(str(error)) from error
         self._consumer.subscribe([self._topic.name], listener=self)
+        self._unit.wait_for(_ASSIGNMENT)
+
+    def ended_task(self) -> str | None:
+        """Which task of the client has ended, and how; for any thread."""
+        return ended_task(self._consumer)
 
     async def stop(self) -> None:
         """Leaves the group, if Kafka answers; else it will notice by itself. Never raises."""
@@ -103,11 +120,15 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Gives what is being written the chance to end, before another sink asks how far we came."""
+        self._unit.wait_for(_ASSIGNMENT)
+        self._unit.starts_anew()
         await self._before_leaving()
         for tenure in self._held:
             self._forget_gauges(tenure)
         self._held = frozenset()
         self._halted.clear()
+        self._unit.resumed()
+        self._unit.work(False)
         self._unplaced.clear()
         self._next.clear()
         self._written.clear()
@@ -121,6 +142,8 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._consumer.pause(*partitions)
         self._held = frozenset(Tenure(tp.partition, self._epoch) for tp in partitions)
         self._unplaced = set(self._held)
+        self._unit.wait_for(None)
+        self._tell_started()
 
     async def place(self) -> None:
         """Seeks each new partition to the first record that is not yet written.
@@ -134,10 +157,11 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             if tenure not in self._held:
                 return
             try:
-                committed = await self._consumer.committed(tp)
-                begin = (await self._consumer.beginning_offsets([tp]))[tp]
-                end = (await self._consumer.end_offsets([tp]))[tp]
-            except (IllegalStateError, KafkaError) as error:
+                async with self._unit.bounded(f"the offsets of {tp}", _ANSWERED_WITHIN_S):
+                    committed = await self._consumer.committed(tp)
+                    begin = (await self._consumer.beginning_offsets([tp]))[tp]
+                    end = (await self._consumer.end_offsets([tp]))[tp]
+            except (IllegalStateError, KafkaError, TimeoutError) as error:
                 _LOG.info("%s: %s; placing it again", tp, error)
                 await asyncio.sleep(_POLL_MS / 1000)
                 return
@@ -148,6 +172,11 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             self._consumer.resume(tp)
             self._unplaced.discard(tenure)
             self._next[tenure] = self._written[tenure] = start
+        self._tell_started()
+
+    def _tell_started(self) -> None:
+        if not self._unplaced:
+            self._unit.started()
 
     def _start_of(
         self, tenure: Tenure, stored: int | None, committed: int | None, begin: int, end: int
@@ -188,6 +217,8 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
                 self._next[tenure] = records[-1].offset + 1
                 count += len(records)
                 size += sum(len(record.value) for record in records if record.value is not None)
+        if count:
+            self._unit.progress()
         self._metrics.records.labels(self._topic.name).inc(count)
         return [Fetch(tenure, records) for tenure, records in found.items()]
 
@@ -212,7 +243,14 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         if first > expected:
             # Compaction and transactions leave gaps too; only what lies before the log's begin is lost.
             tp = self._tp(tenure)
-            begin = (await self._consumer.beginning_offsets([tp]))[tp]
+            try:
+                async with self._unit.bounded(f"the first offset of {tp}", _ANSWERED_WITHIN_S):
+                    begin = (await self._consumer.beginning_offsets([tp]))[tp]
+            except (KafkaError, TimeoutError) as error:
+                _LOG.warning(
+                    "%s: whether records before offset %d are lost is not known: %s", tp, first, error
+                )
+                return
             self._miss(tenure, expected, min(begin, first))
 
     def _miss(self, tenure: Tenure, expected: int, begin: int) -> None:
@@ -231,6 +269,7 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         if tenure in self._next:
             self._consumer.pause(self._tp(tenure))
             self._halted[tenure] = why
+            self._unit.halted(tenure.partition, why)
             self._metrics.halted.labels(self._topic.name, str(tenure.partition)).set(1)
 
     async def commit(self, positions: Mapping[Tenure, int]) -> None:
@@ -248,9 +287,10 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     async def confirm(self, tenure: Tenure) -> None:
         """Returns once Kafka has confirmed that the partition is ours, or when it no longer is."""
-        while tenure in self._held and time.monotonic() > self._confirmed + _ASK_AGAIN_S:
-            if not await self._asked(tenure):
-                await asyncio.sleep(_POLL_MS / 1000)
+        with self._unit.waiting(f"Kafka, to confirm that partition {tenure.partition} is ours"):
+            while tenure in self._held and time.monotonic() > self._confirmed + _ASK_AGAIN_S:
+                if not await self._asked(tenure):
+                    await asyncio.sleep(_POLL_MS / 1000)
 
     async def _asked(self, tenure: Tenure) -> bool:
         async with self._committing:
@@ -273,10 +313,11 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     async def _commit(self, positions: Mapping[Tenure, tuple[int, str]]) -> bool:
         asked = time.monotonic()
         try:
-            await self._consumer.commit(
-                {self._tp(tenure): position for tenure, position in positions.items()}
-            )
-        except (KafkaError, IllegalStateError) as error:
+            async with self._unit.bounded("a commit", _ANSWERED_WITHIN_S):
+                await self._consumer.commit(
+                    {self._tp(tenure): position for tenure, position in positions.items()}
+                )
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
             self._metrics.commit_failures.labels(self._topic.name).inc()
             _LOG.warning("%s: the commit failed: %s", self._topic.name, error)
             return False
@@ -285,20 +326,41 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         return True
 
     async def report_lag(self) -> None:
-        """Sets the lag of every partition held: records between the end and what is written."""
+        """Sets the lag of every partition held: records between the end and what is written.
+
+        And tells whether records wait that have not been fetched.
+        """
         held = self._held
         if not held:
             return
         try:
-            ends = await self._consumer.end_offsets([self._tp(tenure) for tenure in held])
-        except (KafkaError, IllegalStateError) as error:
+            async with self._unit.bounded("the end offsets", _ANSWERED_WITHIN_S):
+                ends = await self._consumer.end_offsets([self._tp(tenure) for tenure in held])
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
             _LOG.info("%s: the lag is not known: %s", self._topic.name, error)
+            if held == self._held and self._unit.is_started:
+                self._unit.wait_for(f"Kafka: {error}")
             return
-        for tenure in held & self._held:
+        if held != self._held or not self._unit.is_started:
+            return
+        self._unit.wait_for(None)
+        for tenure in held:
             written = self._written.get(tenure)
             if written is not None:
                 lag = max(0, ends[self._tp(tenure)] - written)
                 self._metrics.lag.labels(self._topic.name, str(tenure.partition)).set(lag)
+        self._unit.work(any([await self._awaits(tenure, ends[self._tp(tenure)]) for tenure in held]))
+
+    async def _awaits(self, tenure: Tenure, end: int) -> bool:
+        """Whether a partition that is taken has not been fetched to its end: by the position, which passes
+        what is no record, such as the end of a transaction."""
+        if tenure not in self._next or tenure in self._halted:
+            return False
+        try:
+            async with asyncio.timeout(_POLL_MS / 1000):
+                return bool(await self._consumer.position(self._tp(tenure)) < end)
+        except (KafkaError, IllegalStateError, TimeoutError):
+            return False
 
     def _forget_gauges(self, tenure: Tenure) -> None:
         for gauge in (self._metrics.lag, self._metrics.halted):

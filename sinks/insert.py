@@ -1,26 +1,30 @@
 """ClickHouse as the sinks use it: asked until it answers, and never given the same rows twice."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Final, Protocol, TypeVar
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from clients.clickhouse.connection import is_transient, said
+from clients.clickhouse.connection import ANSWER_WITHIN_S, is_transient, said
 from clients.retry import GivenUp, retrying
 from infra.daemon_thread import daemon_thread
+from infra.liveness import Unit
 from sinks import arrivals
 from sinks.errors import InsertRefusedError
 from sinks.metrics import SinkMetrics
 from sinks.writer import Insert
 
 _LOG: Final = logging.getLogger(__name__)
+_SECOND: Final = 2
 _T = TypeVar("_T")
+_ANSWERED_WITHIN_S: Final = 10.0 * ANSWER_WITHIN_S
+"""Of a request in all; it ends sooner when no byte has come for ANSWER_WITHIN_S."""
 _FEW_ROWS: Final = 5_000
 """An insert of fewer costs ClickHouse the same as one of none: a burst of processing."""
 _FEW_AT_ONCE: Final = max(1, (os.cpu_count() or 1) // 2)
@@ -81,8 +85,11 @@ class Store:
         self._connecting = asyncio.Lock()
         self._few = asyncio.Semaphore(_FEW_AT_ONCE)
 
-    async def insert(self, insert: Insert, claim: Claim) -> None:
-        """Writes the rows. Raises Abandoned when they are no longer wanted, InsertRefusedError for good."""
+    async def insert(self, insert: Insert, claim: Claim, unit: Unit | None = None) -> None:
+        """Writes the rows. Raises Abandoned when they are no longer wanted, InsertRefusedError for good.
+
+        `unit` is who inserts: while ClickHouse is away, it waits.
+        """
         started = time.monotonic()
 
         def send(client: Client) -> None:
@@ -95,10 +102,12 @@ class Store:
             )
 
         turn = self._few if insert.rows.num_rows < _FEW_ROWS else None
-        await self._ask(insert.table, send, claim.wanted, claim.confirm, turn)
+        await self._ask(insert.table, send, claim.wanted, unit or Unit(insert.table), claim.confirm, turn)
         self._metrics.insert_seconds.labels(insert.table).observe(time.monotonic() - started)
 
-    async def highest_offset(self, table: str, partition: int, wanted: Callable[[], bool]) -> int | None:
+    async def highest_offset(
+        self, table: str, partition: int, wanted: Callable[[], bool], unit: Unit | None = None
+    ) -> int | None:
         """The highest `_offset` stored of a partition, or None when there is none."""
 
         def ask(client: Client) -> int | None:
@@ -114,7 +123,7 @@ class Store:
                 arrivals.note_again(client, partition, rows[0][0])
             return int(rows[0][0])
 
-        return await self._ask(table, ask, wanted)
+        return await self._ask(table, ask, wanted, unit or Unit(table))
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -126,6 +135,7 @@ class Store:
         table: str,
         request: Callable[[Client], _T],
         wanted: Callable[[], bool],
+        unit: Unit,
         confirm: Callable[[], Awaitable[None]] | None = None,
         turn: asyncio.Semaphore | None = None,
     ) -> _T:
@@ -135,18 +145,21 @@ class Store:
                     await confirm()
                 if not wanted():
                     raise Abandoned
-                with contextlib.suppress(_Stale):
-                    client = await self._connected()
-                    async with turn or contextlib.nullcontext():
-                        return await daemon_thread(request, client)
+                try:
+                    return await self._answer(request, unit, turn)
+                except _Stale:
+                    continue
 
         def failed(error: Exception, number: int, wait: float) -> None:
             self._metrics.clickhouse_up.set(0)
             self._metrics.retries.labels(str(_code(error) or 0)).inc()
+            if number == _SECOND:
+                outage.enter_context(unit.waiting(f"ClickHouse: {said(error)}"))
             _LOG.warning("ClickHouse (%s): %s; attempt %d in %.1f s", table, said(error), number, wait)
 
         try:
-            answer = await retrying(ask, passes=is_transient, failed=failed, wanted=wanted)
+            with ExitStack() as outage:
+                answer = await retrying(ask, passes=is_transient, failed=failed, wanted=wanted)
         except GivenUp:
             raise Abandoned from None
         except Abandoned:
@@ -155,6 +168,20 @@ class Store:
             raise InsertRefusedError(table, _code(error), said(error)) from error
         self._metrics.clickhouse_up.set(1)
         return answer
+
+    async def _answer(
+        self, request: Callable[[Client], _T], unit: Unit, turn: asyncio.Semaphore | None
+    ) -> _T:
+        with unit.waiting("its turn to insert"):
+            client = await self._connected()
+            if turn is not None:
+                await turn.acquire()
+        try:
+            async with unit.bounded("an answer of ClickHouse", _ANSWERED_WITHIN_S):
+                return await daemon_thread(request, client)
+        finally:
+            if turn is not None:
+                turn.release()
 
     async def _connected(self) -> Client:
         async with self._connecting:

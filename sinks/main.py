@@ -4,21 +4,20 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from clients.clickhouse.connection import connect, is_transient, said
 from clients.retry import GivenUp, retrying
 from infra import logs
 from infra.daemon_thread import daemon_thread
+from infra.liveness import Part, attended, reason_of, side_by_side
 from infra.settings import (
     ClickHouseSettings,
     KafkaSettings,
-    MetricsSettings,
     RegistrySettings,
     RetentionSettings,
     SinkSettings,
@@ -29,6 +28,7 @@ from schemas.registry import SchemaRegistry
 from schemas.topics import DEAD_LETTERS, REQUESTS, SAMPLES, SPANS, USAGE, WINDOWS, Topic
 from sinks import alerts, events, samples, spans
 from sinks.dead_letters import DeadLetterWriter
+from sinks.errors import SinkError
 from sinks.insert import Store
 from sinks.letters import DeadLetterBox
 from sinks.metrics import SinkMetrics
@@ -42,6 +42,8 @@ from sinks.writer import Writer
 from streams.pricing import PriceList
 
 _LOG: Final = logging.getLogger(__name__)
+_STOPPED_WITHIN_S: Final = 30.0
+"""After so long a process that was told to stop is ended: a request to ClickHouse may have hung."""
 
 
 @dataclass(frozen=True)
@@ -57,38 +59,53 @@ class Settings:
 
 
 def run(settings: Settings | None = None) -> None:
-    """Runs the sinks until SIGTERM or SIGINT. Raises a SinkError when a person has to act."""
+    """Runs the sinks until SIGTERM or SIGINT. Raises a SinkError when a person has to act.
+
+    Whatever else ends them ends the process, with the reason as the last line of the log.
+    """
     logs.begin()
-    asyncio.run(_until_signalled(settings or Settings()))
+    for library in ("urllib3.connectionpool", "clickhouse_connect"):
+        # Each failed request is reported by who repeats it; these add a page of URL each time.
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    chosen = settings or Settings()
+    prometheus = CollectorRegistry()
+    with attended("sink", chosen.sink.metrics_port, prometheus) as part:
+        try:
+            asyncio.run(_until_signalled(chosen, part, prometheus))
+        except SinkError:
+            raise
+        except BaseException as error:
+            part.end(reason_of(error), error)
 
 
-async def serve(settings: Settings, stopping: asyncio.Event, prometheus: CollectorRegistry) -> None:
-    """Brings the tables up to date, then runs every sink until `stopping` is set, or one fails."""
+async def serve(
+    settings: Settings, stopping: asyncio.Event, prometheus: CollectorRegistry, part: Part
+) -> None:
+    """Brings the tables up to date, then runs every sink until `stopping` is set, or one ends before."""
     metrics = SinkMetrics(prometheus)
-    if not await _prepared(settings, metrics, stopping):
+    if not await _prepared(settings, metrics, stopping, part):
         return
     registry = SchemaRegistry(settings.registry.url) if settings.registry.url else None
     store = Store(lambda: connect(settings.clickhouse), metrics)
     box = DeadLetterBox(settings.kafka.bootstrap, metrics)
+    needed: dict[str, Coroutine[Any, Any, None]] = {}
+    for topic, writer in writers(settings, metrics, registry):
+        sink = Sink(
+            topic,
+            writer,
+            bootstrap=settings.kafka.bootstrap,
+            store=store,
+            box=box,
+            metrics=metrics,
+            settings=settings.sink,
+            part=part,
+        )
+        needed[topic.name] = sink.run(stopping)
+        if topic is REQUESTS:
+            needed["rebuilding"] = _rebuilding(settings, metrics, sink).run(stopping)
     try:
-        async with asyncio.TaskGroup() as tasks:
-            for topic, writer in writers(settings, metrics, registry):
-                sink = Sink(
-                    topic,
-                    writer,
-                    bootstrap=settings.kafka.bootstrap,
-                    store=store,
-                    box=box,
-                    metrics=metrics,
-                    settings=settings.sink,
-                )
-                tasks.create_task(sink.run(stopping), name=topic.name)
-                if topic is REQUESTS:
-                    rebuilding = _rebuilding(settings, metrics, sink)
-                    tasks.create_task(rebuilding.run(stopping), name="rebuilding")
-    except* Exception as failed:
-        # One way out: what ended the first sink ends the process, the others having wound up.
-        raise failed.exceptions[0] from None
+        # One way out: what ends the first sink ends the process, the others having wound up.
+        await side_by_side(needed, stopping)
     finally:
         await box.stop()
         await store.close()
@@ -137,8 +154,10 @@ def writers(
     ]
 
 
-async def _prepared(settings: Settings, metrics: SinkMetrics, stopping: asyncio.Event) -> bool:
+async def _prepared(settings: Settings, metrics: SinkMetrics, stopping: asyncio.Event, part: Part) -> bool:
     """Waits for ClickHouse, and migrates. False when stopped before."""
+    unit = part.unit("tables")
+    unit.wait_for("ClickHouse, to bring its tables up to date")
 
     async def attempt() -> bool:
         preparing = asyncio.ensure_future(daemon_thread(prepare, settings.clickhouse, settings.retention))
@@ -149,6 +168,7 @@ async def _prepared(settings: Settings, metrics: SinkMetrics, stopping: asyncio.
 
     def failed(error: Exception, number: int, wait: float) -> None:
         metrics.clickhouse_up.set(0)
+        unit.wait_for(f"ClickHouse: {said(error)}")
         _LOG.warning("ClickHouse does not answer yet: %s; attempt %d in %.1f s", said(error), number, wait)
 
     try:
@@ -159,31 +179,22 @@ async def _prepared(settings: Settings, metrics: SinkMetrics, stopping: asyncio.
         return False
     if prepared:
         metrics.clickhouse_up.set(1)
+        part.without(unit.name)
     return prepared
 
 
-async def _until_signalled(settings: Settings) -> None:
-    for library in ("urllib3.connectionpool", "clickhouse_connect"):
-        # Each failed request is reported by who repeats it; these add a page of URL each time.
-        logging.getLogger(library).setLevel(logging.CRITICAL)
+async def _until_signalled(settings: Settings, part: Part, prometheus: CollectorRegistry) -> None:
+    part.attend()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        part.stopping(_STOPPED_WITHIN_S)
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    prometheus = CollectorRegistry()
-    with _page(settings.sink.metrics_port, prometheus):
-        await serve(settings, stopping, prometheus)
-
-
-@contextmanager
-def _page(port: int, prometheus: CollectorRegistry) -> Iterator[None]:
-    server, thread = start_http_server(port, addr=MetricsSettings().host, registry=prometheus)
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        loop.add_signal_handler(number, stop)
+    await serve(settings, stopping, prometheus, part)
 
 
 def _now_us() -> int:

@@ -4,12 +4,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
 from aiokafka.errors import KafkaError
 
 from clients.retry import GivenUp, retrying
+from infra.liveness import Part
 from infra.settings import SinkSettings
 from infra.tasks import ended
 from schemas.errors import RegistryUnavailableError
@@ -77,7 +79,10 @@ class Sink:
         box: DeadLetterBox,
         metrics: SinkMetrics,
         settings: SinkSettings,
+        part: Part | None = None,
     ) -> None:
+        self._part = part or Part("sink")
+        self._unit = self._part.unit(topic.name)
         self._topic = topic
         self._writer = writer
         self._store = store
@@ -88,24 +93,35 @@ class Sink:
         self._stopping = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
         self._consumer = TopicConsumer(
-            topic, bootstrap, metrics, stored_offset=self._stored_offset, before_leaving=self._wind_up
+            topic,
+            bootstrap,
+            metrics,
+            stored_offset=self._stored_offset,
+            before_leaving=self._wind_up,
+            unit=self._unit,
         )
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping` is set, and a grace after it. Raises a SinkError when a person has to act."""
         self._stopping = stopping
         aides: list[asyncio.Task[None]] = []
+        needed = ExitStack()
         try:
             async with asyncio.timeout(None) as patience:
                 aides.append(asyncio.create_task(self._hurry(patience)))
                 if await self._started():
-                    aides.append(asyncio.create_task(self._report()))
+                    name = f"the consumer of {self._topic.name}"
+                    needed.enter_context(self._part.guarding(name, self._consumer.ended_task))
+                    reporting = asyncio.create_task(self._report(), name=f"{self._topic.name} lag")
+                    needed.callback(self._part.need(reporting, reporting.get_name()))
+                    aides.append(reporting)
                     await self._steps()
         except TimeoutError:
             if not patience.expired():
                 raise
             _LOG.warning("%s: what is being written is left to the next start", self._topic.name)
         finally:
+            needed.close()
             self._giving_up.set()
             aides += filter(None, [self._writing])
             for task in aides:
@@ -124,15 +140,16 @@ class Sink:
             name = self._topic.name
             _LOG.warning("%s: Kafka does not answer yet: %s; attempt %d in %.1f s", name, error, number, wait)
 
-        try:
-            await retrying(
-                self._consumer.start,
-                passes=lambda error: isinstance(error, KafkaError),
-                failed=failed,
-                wanted=lambda: not self._stopping.is_set(),
-            )
-        except GivenUp:
-            return False
+        with self._unit.waiting("Kafka"):
+            try:
+                await retrying(
+                    self._consumer.start,
+                    passes=lambda error: isinstance(error, KafkaError),
+                    failed=failed,
+                    wanted=lambda: not self._stopping.is_set(),
+                )
+            except GivenUp:
+                return False
         return True
 
     async def _hurry(self, patience: asyncio.Timeout) -> None:
@@ -208,26 +225,38 @@ class Sink:
         if not self._writer.stores_every_offset:
             return None
         return await self._store.highest_offset(
-            self._writer.table, tenure.partition, lambda: not self._stopping.is_set() and self._holds(tenure)
+            self._writer.table,
+            tenure.partition,
+            lambda: not self._stopping.is_set() and self._holds(tenure),
+            self._unit,
         )
 
     async def _taken(self, fetches: Sequence[Fetch], *, last: bool = False) -> Step | None:
         if not fetches and self._writer.stores_every_offset:
             return None
-        while True:
-            try:
-                return await asyncio.to_thread(
-                    self._writer.take, fetches, self._consumer.held, time.monotonic(), last=last
-                )
-            except RegistryUnavailableError as error:
-                if self._stopping.is_set():
-                    return None
-                _LOG.warning("%s: %s; reading the batch again", self._topic.name, error)
-                await asyncio.sleep(_REGISTRY_PAUSE_S)
+        with ExitStack() as outage, self._unit.step("records are read"):
+            failed = False
+            while True:
+                try:
+                    return await self._unit.compute(
+                        self._writer.take, fetches, self._consumer.held, time.monotonic(), last=last
+                    )
+                except RegistryUnavailableError as error:
+                    if self._stopping.is_set():
+                        return None
+                    if not failed:
+                        outage.enter_context(self._unit.waiting(f"the schema registry: {error}"))
+                        failed = True
+                    _LOG.warning("%s: %s; reading the batch again", self._topic.name, error)
+                    await asyncio.sleep(_REGISTRY_PAUSE_S)
 
     async def _carry_out(self, step: Step) -> None:
+        with self._unit.step("rows are inserted"):
+            await self._write_all(step)
+
+    async def _write_all(self, step: Step) -> None:
         try:
-            await self._box.send(step.letters, lambda: not self._giving_up.is_set())
+            await self._box.send(step.letters, lambda: not self._giving_up.is_set(), self._unit)
         except Unsent:
             return
         in_order: dict[Tenure | None, list[Insert]] = {}
@@ -245,7 +274,8 @@ class Sink:
         """Makes one partition's inserts, one after the other. False when the sink gives up before the end."""
         for insert in inserts:
             try:
-                await self._store.insert(insert, _Claim(self._consumer, insert.tenure, self._giving_up))
+                claim = _Claim(self._consumer, insert.tenure, self._giving_up)
+                await self._store.insert(insert, claim, self._unit)
             except Abandoned:
                 self._metrics.abandoned.labels(self._topic.name).inc()
                 if self._giving_up.is_set():

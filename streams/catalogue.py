@@ -47,13 +47,21 @@ class Catalogue:
         return MappingProxyType(self._items)
 
     async def __aenter__(self) -> "Catalogue":
-        self._following = asyncio.create_task(self._follow())
+        self._following = asyncio.create_task(self._follow(), name=f"following {self._place.topic}")
+        self._following.add_done_callback(self._ended)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
+
+    @property
+    def task(self) -> "asyncio.Task[None]":
+        """The task that follows the topic, within `async with`."""
+        if self._following is None:
+            raise RuntimeError(f"{self._place.topic} is not being followed")
+        return self._following
 
     async def ready(self) -> None:
         """Return when everything has been read that was there at the start."""
@@ -72,6 +80,10 @@ class Catalogue:
                 self.failure = f"{self._place.topic}: Kafka does not answer ({type(error).__name__}: {error})"
                 log.warning("%s", self.failure)
             await asyncio.sleep(_AGAIN_S)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        error = None if task.cancelled() else task.exception()
+        self.failure = f"{self._place.topic} is no longer followed" + (f" ({error!r})" if error else "")
 
     async def _read(self) -> None:
         consumer = AIOKafkaConsumer(

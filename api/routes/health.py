@@ -6,19 +6,26 @@ from api.health.readiness import Health
 from api.metrics import Scrape
 from api.models.health import READY_EXAMPLE, Alive, Readiness
 from api.times import Clock
+from infra.liveness import LIVE, Part, status_of
 
 _EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def router(health: Health, scrape: Scrape, clock: Clock) -> APIRouter:
-    """The routes, over this health."""
+def router(health: Health, scrape: Scrape, part: Part, clock: Clock) -> APIRouter:
+    """The routes, over this health, and the liveness of this process."""
     routes = APIRouter(tags=["operations"])
     started = clock()
 
-    @routes.get("/health/live", summary="Whether the process is up")
-    async def live() -> Alive:
-        """Answers as long as the process does. It looks at nothing else."""
-        return Alive(uptime_s=(clock() - started) / 1e6)
+    @routes.get(
+        "/health/live",
+        summary="Whether the process is up",
+        responses={503: {"model": Alive, "description": "It is stalled, and about to end."}},
+    )
+    async def live(response: Response) -> Alive:
+        """Answers as long as the process does, and says what it waits for. It looks at nothing else."""
+        report = part.report()
+        response.status_code = status_of(LIVE, report)
+        return Alive.of(report, uptime_s=(clock() - started) / 1e6)
 
     @routes.get(
         "/health/ready",

@@ -16,6 +16,7 @@ from bench import load
 from bench.contenders.race import Clock, Course, Result, course, report
 from clients.clickhouse.connection import connect
 from infra.clickhouse.server import LocalClickHouse
+from infra.liveness import Unit
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings, RetentionSettings, SinkSettings
 from schemas.topics import REQUESTS
@@ -39,13 +40,15 @@ class TimedStore(Store):
         self._left = rows
         self.finished = asyncio.Event()
 
-    async def highest_offset(self, table: str, partition: int, wanted: Callable[[], bool]) -> int | None:
-        highest = await super().highest_offset(table, partition, wanted)
+    async def highest_offset(
+        self, table: str, partition: int, wanted: Callable[[], bool], unit: Unit | None = None
+    ) -> int | None:
+        highest = await super().highest_offset(table, partition, wanted, unit)
         self._clock.start()
         return highest
 
-    async def insert(self, insert: Insert, claim: Claim) -> None:
-        await super().insert(insert, claim)
+    async def insert(self, insert: Insert, claim: Claim, unit: Unit | None = None) -> None:
+        await super().insert(insert, claim, unit)
         self._left -= insert.rows.num_rows
         if self._left <= 0:
             self._clock.stop()

@@ -31,7 +31,9 @@ class Part:
     """A process to keep running.
 
     `prepare` checks what it needs and returns the process to start; `ready` tells whether it serves.
-    Both block, and are called in a thread. `grace` is how many seconds it gets to stop by itself.
+    Both block, and are called in a thread. `start_within` is how many seconds it may show no progress
+    before it serves, `grace` how many it gets to stop by itself. `health` is the port on which it says how
+    it is, if it does.
     `storage` parts hold data, and get a moment to close it even when everything is in a hurry.
     """
 
@@ -42,6 +44,7 @@ class Part:
     start_within: float = 60.0
     grace: float = 10.0
     storage: bool = False
+    health: int | None = None
     state: State = State.WAITING
     detail: str = ""
     failures: int = 0

@@ -2,20 +2,23 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.supervision.health import ask
 from cli.supervision.part import Part
 from infra.clickhouse import LocalClickHouse
 from infra.errors import PortTakenError
 from infra.kafka import LocalKafka
-from infra.ports import answers, require_free
+from infra.local_server import LocalServer
+from infra.ports import require_free
 from infra.process import Child
 from infra.settings import (
     ApiSettings,
     ClickHouseSettings,
     KafkaSettings,
+    LivenessSettings,
     NotificationSettings,
     SinkSettings,
     WorkerSettings,
@@ -151,36 +154,37 @@ def build(data: Path, ports: Ports, *, simulate: bool) -> Stack:
         "PYTHONUNBUFFERED": "1",
     }
 
-    def command(name: str, about: str, arguments: list[str], ready: Callable[[], bool]) -> Part:
-        child = Child(name, [sys.executable, "-m", "cli.main", *arguments], logs / f"{name}.log", env)
-        return Part(name, about, lambda: child, ready)
+    within = LivenessSettings().start_within.total_seconds()
 
-    def serves(port: int) -> Callable[[], bool]:
-        return lambda: answers(port)
+    def command(name: str, about: str, arguments: list[str], port: int | None = None) -> Part:
+        # -P: what is in the working directory, a file api.py perhaps, is none of ours.
+        line = [sys.executable, "-P", "-m", "cli.main", *arguments]
+        child = Child(name, line, logs / f"{name}.log", env)
+
+        def ready() -> bool:
+            return port is None or ask(port) is not None
+
+        return Part(name, about, lambda: child, ready, within, health=port)
+
+    def server(name: str, about: str, local: LocalServer) -> Part:
+        return Part(name, about, local.prepare, local.answers, within, grace=20, storage=True)
 
     return Stack(
         kafka=kafka,
         clickhouse=clickhouse,
         servers=[
-            Part("kafka", f"127.0.0.1:{ports.kafka}", kafka.prepare, kafka.answers, grace=20, storage=True),
-            Part(
-                "clickhouse",
-                f"http://127.0.0.1:{ports.clickhouse}",
-                clickhouse.prepare,
-                clickhouse.answers,
-                grace=20,
-                storage=True,
-            ),
+            server("kafka", f"127.0.0.1:{ports.kafka}", kafka),
+            server("clickhouse", f"http://127.0.0.1:{ports.clickhouse}", clickhouse),
         ],
         services=[
-            command("sink", "to ClickHouse", ["sink"], serves(ports.sink)),
-            command("usage", "worker", ["worker", "usage"], serves(ports.usage)),
-            command("rollup", "worker", ["worker", "rollup"], serves(ports.rollup)),
-            command("alerts", "worker", ["worker", "alerts"], serves(ports.alerts)),
-            command("deliveries", "worker", ["worker", "deliveries"], serves(ports.deliveries)),
-            command("api", f"http://127.0.0.1:{ports.api}", ["api"], serves(ports.api)),
+            command("sink", "to ClickHouse", ["sink"], ports.sink),
+            command("usage", "worker", ["worker", "usage"], ports.usage),
+            command("rollup", "worker", ["worker", "rollup"], ports.rollup),
+            command("alerts", "worker", ["worker", "alerts"], ports.alerts),
+            command("deliveries", "worker", ["worker", "deliveries"], ports.deliveries),
+            command("api", f"http://127.0.0.1:{ports.api}", ["api"], ports.api),
         ],
-        traffic=[command("simulator", "made-up traffic", ["simulate"], lambda: True)] if simulate else [],
+        traffic=[command("simulator", "made-up traffic", ["simulate"])] if simulate else [],
         ports=ports,
         logs=logs,
     )

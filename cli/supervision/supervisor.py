@@ -1,15 +1,20 @@
 """Keeps parts running, and stops them in the opposite order."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from cli.supervision.health import Vigil, ask
 from cli.supervision.part import FAILURES_TOLD, Part, State, failures_after, pause_after
 from infra.errors import LocalServerError, StartFailedError
+from infra.patience import Patience
 from infra.process import Child
 
 _LOOK_EVERY = 0.1
+_SIGNS_EVERY = 1.0
+_ASK_EVERY = 5.0
 _HURRIED_GRACE = 3.0
 _DEAD_WITHIN = 5.0
 
@@ -35,6 +40,8 @@ class Supervisor:
 
     stages: Sequence[Stage]
     changed: Callable[[Part], None]
+    silent_within: float = 120.0
+    """How many seconds a part may give no answer when it is asked how it is."""
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
     _keepers: list[asyncio.Task[None]] = field(default_factory=list)
     _started: bool = False
@@ -74,8 +81,7 @@ class Supervisor:
                 child = await self._bring_up(part)
                 self._enter(part, State.RUNNING)
                 up.set()
-                await _ended(part)
-                trouble = child.failure(f"{part.name} ended with status {child.returncode}")
+                trouble = child.failure(await self._end_of(part, child))
             except StartFailedError as failed:
                 trouble = failed
             except LocalServerError as failed:  # a port, a disk, Java: for a person to see to
@@ -100,15 +106,36 @@ class Supervisor:
         child = await asyncio.to_thread(part.prepare)
         child.start()
         part.child = child
-        deadline = time.monotonic() + part.start_within
+        patience = Patience(part.start_within, time.monotonic())
+        looked = -math.inf
         while not await asyncio.to_thread(part.ready):
             if not child.running:
-                raise child.failure(f"{part.name} ended with status {child.returncode} while starting")
-            if time.monotonic() > deadline:
-                await self._end(part)
-                raise child.failure(f"{part.name} did not answer within {part.start_within:.0f} s")
+                raise child.failure(f"{_how_it_ended(child)} while starting")
+            if time.monotonic() >= looked + _SIGNS_EVERY:
+                looked = time.monotonic()
+                if (late := patience.exhausted(looked, child.signs())) is not None:
+                    await self._end(part)
+                    raise child.failure(f"{part.name} {late}")
             await asyncio.sleep(_LOOK_EVERY)
         return child
+
+    async def _end_of(self, part: Part, child: Child) -> str:
+        """Returns when the running part has ended, or had to be ended, and says why."""
+        vigil = Vigil(self.silent_within, time.monotonic())
+        asked = time.monotonic()
+        while part.running:
+            await asyncio.sleep(_LOOK_EVERY)
+            if part.health is None or time.monotonic() < asked + _ASK_EVERY:
+                continue
+            answer = await asyncio.to_thread(ask, part.health)
+            asked = time.monotonic()
+            if (why := vigil.verdict(asked, answer)) is not None and part.running:
+                await self._end(part)
+                return f"{part.name} {why}"
+            if answer is not None and part.running and answer.detail != part.detail:
+                part.detail = answer.detail
+                self.changed(part)
+        return _how_it_ended(child)
 
     async def stop(self) -> None:
         """Stop everything, last started first; returns when nothing of it runs."""
@@ -148,9 +175,9 @@ async def _each(events: Iterable[asyncio.Event]) -> None:
         await event.wait()
 
 
-async def _ended(part: Part) -> None:
-    while part.running:  # noqa: ASYNC110
-        await asyncio.sleep(_LOOK_EVERY)
+def _how_it_ended(child: Child) -> str:
+    said = child.last_words()
+    return f"{child.name} ended with status {child.returncode}" + (f": {said}" if said else "")
 
 
 def _tail(trouble: LocalServerError) -> str:

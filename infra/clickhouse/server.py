@@ -54,6 +54,7 @@ class LocalClickHouse(LocalServer):
             "ClickHouse",
             [
                 sys.executable,
+                "-P",  # what is in the working directory is none of ours
                 "-m",
                 "infra.clickhouse",
                 "--data",

@@ -5,12 +5,16 @@ with the reason as the last line of its log, when a task that it needs ends or w
 """
 
 from infra.liveness.attending import attended
+from infra.liveness.needed import EndedError, reason_of, side_by_side
 from infra.liveness.part import Halted, Part, Report, State, Waiting, described
-from infra.liveness.server import document, serving, status_of
+from infra.liveness.server import LIVE, READY, document, serving, status_of
 from infra.liveness.unit import Unit
 from infra.liveness.watchdog import Watchdog
 
 __all__ = [
+    "LIVE",
+    "READY",
+    "EndedError",
     "Halted",
     "Part",
     "Report",
@@ -21,6 +25,8 @@ __all__ = [
     "attended",
     "described",
     "document",
+    "reason_of",
     "serving",
+    "side_by_side",
     "status_of",
 ]

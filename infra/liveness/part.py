@@ -18,6 +18,8 @@ Check = Callable[[], str | None]
 """What is wrong, in words; None when nothing is."""
 
 _NUMBERS: Final = itertools.count()
+_TOLD_AFTER_S: Final = 1.0
+"""What a unit waits for no longer than that is not told: it is a part of working."""
 _FAILED: Final = 70
 """Exit status of a part that could not go on (EX_SOFTWARE)."""
 _LOG: Final = logging.getLogger(__name__)
@@ -135,14 +137,15 @@ class Part:
         with self._lock:
             return [loop for loop in self._loops.values() if not loop.closed]
 
-    def need(self, task: "asyncio.Future[Any]", name: str, *, may_return: bool = False) -> None:
+    def need(self, task: "asyncio.Future[Any]", name: str, *, may_return: bool = False) -> Callable[[], None]:
         """The task is needed: if it ends before `stopping` was called, the process ends with the reason.
 
-        With `may_return` it may end by returning.
+        With `may_return` it may end by returning. What is returned, when called, takes it back.
         """
+        needed = True
 
         def ended(done: "asyncio.Future[Any]") -> None:
-            if self._gone_by is not None:
+            if self._gone_by is not None or not needed:
                 return
             if done.cancelled():
                 self.end(f"the task {name} was cancelled")
@@ -151,7 +154,12 @@ class Part:
             elif not may_return:
                 self.end(f"the task {name} ended")
 
+        def release() -> None:
+            nonlocal needed
+            needed = False
+
         task.add_done_callback(ended)
+        return release
 
     @contextmanager
     def guarding(self, name: str, check: Check) -> Iterator[None]:
@@ -212,7 +220,7 @@ class Part:
             Waiting(unit.name, wait.what, now - wait.since)
             for unit in units
             for wait in unit.waits()
-            if wait.bound is None
+            if wait.bound is None and now - wait.since >= _TOLD_AFTER_S
         )
         halted = tuple(
             Halted(unit.name, partition, why)

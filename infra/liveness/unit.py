@@ -42,6 +42,7 @@ class Unit:
         self._work = False
         self._steps: dict[int, str] = {}
         self._waits: dict[int, Wait] = {}
+        self._lasting: Wait | None = None
         self._halted: dict[int, str] = {}
         self._computing: dict[int, int] = {}
 
@@ -103,6 +104,21 @@ class Unit:
         """
         with self._wait(what, None):
             yield
+
+    def wait_for(self, what: str | None) -> None:
+        """As `waiting`, from now on and until it is called with None; the wait it declares may be another
+        one at each call. For what begins in one place and ends in another."""
+        with self._lock:
+            before = self._lasting
+            if what is None:
+                self._lasting = None
+            else:
+                since = before.since if before else self._clock()
+                self._lasting = Wait(before.number if before else next(_NUMBERS), what, since)
+            if before is not None:
+                del self._waits[before.number]
+            if self._lasting is not None:
+                self._waits[self._lasting.number] = self._lasting
 
     @asynccontextmanager
     async def bounded(self, what: str, seconds: float) -> AsyncIterator[None]:

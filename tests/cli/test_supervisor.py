@@ -4,10 +4,12 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cli.supervision.health import ask
 from cli.supervision.part import (
     FAILURES_TOLD,
     LONGEST_PAUSE,
@@ -19,6 +21,7 @@ from cli.supervision.part import (
 )
 from cli.supervision.supervisor import Stage, Supervisor
 from infra.errors import PortTakenError, StartFailedError
+from infra.ports import free_port
 from infra.process import Child
 
 RUNS = "print('up', flush=True); import time; time.sleep(600)"
@@ -196,3 +199,90 @@ async def _ignoring_cancel(starting: Awaitable[None]) -> None:
         await starting
     except asyncio.CancelledError:
         return
+
+
+SERVES = """
+import http.server, json, pathlib, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        stalled = pathlib.Path(sys.argv[2]).exists()
+        body = json.dumps({"reason": "no progress" if stalled else None, "waiting": [], "progress": 1,
+                           "halted": [{"unit": "chat.spans", "partition": 1, "why": "unreadable"}]}).encode()
+        self.send_response(503 if stalled else 200)
+        self.end_headers()
+        self.wfile.write(body)
+server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
+print("up", flush=True)
+server.serve_forever()
+"""
+
+
+async def test_a_part_that_says_it_is_stalled_and_goes_on_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.supervision.supervisor._ASK_EVERY", 0.1)
+    monkeypatch.setattr("cli.supervision.health._SPARED_S", 0.5)
+    seen, stalls, port = Seen(), tmp_path / "stalls", free_port()
+    child = Child("one", [sys.executable, "-c", SERVES, str(port), str(stalls)], tmp_path / "one.log")
+    one = Part("one", "", lambda: child, lambda: ask(port) is not None, start_within=20, health=port)
+    supervisor = Supervisor([Stage([one])], seen)
+    await supervisor.start()
+    await until(lambda: "halted: chat.spans/1: unreadable" in seen.details)
+
+    stalls.touch()
+    await until(lambda: bool(seen.order(State.RESTARTING)))
+    stalls.unlink()
+    await until(lambda: seen.changes[-1] == ("one", State.RUNNING))
+
+    restarted = seen.details[seen.changes.index(("one", State.RESTARTING))]
+    assert restarted.startswith("one is stalled and has not ended: no progress")
+    assert restarted.endswith("again in 0.5 s")
+    await supervisor.stop()
+
+
+async def test_a_part_that_is_silent_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.supervision.supervisor._ASK_EVERY", 0.1)
+    seen = Seen()
+    one = replace(part("one", RUNS, tmp_path), health=free_port())
+    supervisor = Supervisor([Stage([one])], seen, silent_within=0.5)
+    await supervisor.start()
+
+    await until(lambda: bool(seen.order(State.RESTARTING)))
+
+    restarted = seen.details[seen.changes.index(("one", State.RESTARTING))]
+    assert restarted.startswith("one has not answered for ")
+    await supervisor.stop()
+
+
+async def test_a_part_that_starts_slowly_is_waited_for_while_it_gets_on(tmp_path: Path) -> None:
+    slow = "import time\nfor n in range(8):\n    print(n, flush=True); time.sleep(0.5)\n" + RUNS
+    one = part("one", slow, tmp_path)
+    one.start_within = 3
+
+    def ready() -> bool:
+        return one.child is not None and one.child.tail(1) == "up"
+
+    one.ready = ready
+    supervisor = Supervisor([Stage([one])], Seen())
+
+    await supervisor.start()
+
+    assert one.running
+    await supervisor.stop()
+
+
+async def test_why_a_part_has_ended_itself_is_told(tmp_path: Path) -> None:
+    says = "import sys; from infra import logs; from infra.liveness import Part; logs.begin()\n"
+    code = f"{RUNS.split(';')[0]}\n{says}sys.stdin.read(); Part('usage').end('the task fetching ended')"
+    seen = Seen()
+    once = replace(part("usage", code, tmp_path), ready=lambda: True)
+    supervisor = Supervisor([Stage([once])], seen)
+    await supervisor.start()
+
+    await until(lambda: bool(seen.order(State.RESTARTING)))
+
+    restarted = seen.details[seen.changes.index(("usage", State.RESTARTING))]
+    assert restarted.startswith("usage ended with status 70: the task fetching ended; see ")
+    await supervisor.stop()

@@ -65,7 +65,7 @@ def test_the_settings_of_the_parts_can_be_read(monkeypatch: pytest.MonkeyPatch, 
     }
     for part, url in api.parts.items():
         assert url == f"http://{part}:{wanted[part]}/metrics"
-        assert f":{wanted[part]}/metrics" in " ".join(SERVICES[part]["healthcheck"]["test"])
+        assert f":{wanted[part]}/health/live" in " ".join(SERVICES[part]["healthcheck"]["test"])
 
 
 @pytest.mark.parametrize("service", [name for name in SERVICES if name != "topics"])
