@@ -17,6 +17,7 @@ CODECS: Final = ("none", "gzip", "snappy", "lz4", "zstd")
 CODEC_MASK: Final = 0x07
 ATTRIBUTES_AT: Final = 21
 """Of a header; from here on it is under the CRC."""
+_MOST_OFFSET: Final = 2**62
 _LENGTH_FROM: Final = 12
 """The length counts from behind itself."""
 _MAGIC_AT: Final = 16
@@ -75,30 +76,38 @@ def split(fetched: bytes | memoryview) -> Iterator[RecordBatch]:
     """The batches of one partition's fetch, in order; one that the fetch has cut off ends it.
 
     A batch that is damaged (its CRC is wrong, its header contradicts itself, its format is older than
-    Kafka 0.11) comes with `damage`, and the next one after it. Nothing is raised.
+    Kafka 0.11) comes with `damage`, and the next one after it; unless all its offsets are those of others.
+    Offsets ascend without overlapping. Nothing is raised.
     """
-    whole = memoryview(fetched)
     damaged: RecordBatch | None = None
+    for batch in _cut(memoryview(fetched)):
+        if damaged is not None and batch.base_offset > damaged.base_offset:
+            yield _before(damaged, batch)
+        elif damaged is not None and batch.damage is not None:
+            continue
+        damaged = batch if batch.damage is not None else None
+        if damaged is None:
+            yield batch
+    if damaged is not None:
+        yield damaged
+
+
+def _cut(whole: memoryview) -> Iterator[RecordBatch]:
+    """Batch by batch. Damaged ones may overlap with others, intact ones don't."""
     at, expected = 0, 0
     while at + _MAGIC_AT < len(whole):
         (length,) = struct.unpack_from(">i", whole, at + 8)
         end = at + _LENGTH_FROM + length
         if end > len(whole):
-            break
-        stuck = end <= at + _MAGIC_AT
-        batch = _read(whole[at:] if stuck else whole[at:end], expected)
-        if damaged is not None:
-            yield _before(damaged, batch)
-            damaged = None
-        if batch.damage is None:
-            yield batch
-        else:
-            damaged = batch
-        if stuck:
-            break
-        at, expected = end, batch.next_offset if batch.damage is None else batch.base_offset + 1
-    if damaged is not None:
-        yield damaged
+            return
+        if end <= at + _MAGIC_AT:
+            yield _damaged(
+                whole[at:], expected, f"has a length of {length} bytes, so that its end isn't known"
+            )
+            return
+        batch = _read(whole[at:end], expected)
+        yield batch
+        at, expected = end, batch.next_offset if batch.damage is None else expected
 
 
 def committed(batches: Iterable[RecordBatch], aborted: Aborted = ()) -> Iterator[RecordBatch]:
@@ -129,14 +138,16 @@ def _read(wire: memoryview, expected: int) -> RecordBatch:
     magic = wire[_MAGIC_AT]
     if magic in _LEGACY:
         (base,) = struct.unpack_from(">q", wire)
-        return _damaged(wire, max(base, expected), f"is in format {magic}, older than Kafka 0.11")
+        return _damaged(
+            wire,
+            base if expected <= base <= _MOST_OFFSET else expected,
+            f"is in format {magic}, older than Kafka 0.11",
+        )
     if magic != 2:
         return _damaged(wire, expected, f"is in an unknown format, {magic}")
     if len(wire) < HEADER.size:
         return _damaged(wire, expected, f"ends inside its header: {len(wire)} bytes")
-    base, length, _, _, crc, attributes, delta, first, newest, producer, _, _, count = HEADER.unpack_from(
-        wire
-    )
+    base, _, _, _, crc, attributes, delta, first, newest, producer, _, _, count = HEADER.unpack_from(wire)
     batch = RecordBatch(
         wire=wire,
         base_offset=base,
@@ -150,8 +161,8 @@ def _read(wire: memoryview, expected: int) -> RecordBatch:
         base_timestamp=first,
         max_timestamp=newest,
     )
-    if length != len(wire) - _LENGTH_FROM:
-        return _damaged(wire, expected, f"has a length of {length} bytes")
+    if base > _MOST_OFFSET:
+        return _damaged(wire, expected, f"begins at offset {base}, which no partition comes to")
     if base < expected:
         return _damaged(wire, expected, f"begins at offset {base}, inside the batch before it")
     if not 0 <= count <= delta + 1:
@@ -169,7 +180,8 @@ def _damaged(wire: memoryview, base: int, damage: str) -> RecordBatch:
 
 
 def _before(damaged: RecordBatch, following: RecordBatch) -> RecordBatch:
-    """With offsets that end before the batch behind it, when that one is to be believed."""
-    if following.damage is not None or following.base_offset <= damaged.base_offset:
-        return damaged
-    return replace(damaged, last_offset=following.base_offset - 1)
+    """With offsets that end before the batch behind it: where exactly, if that one is intact."""
+    last = following.base_offset - 1
+    if following.damage is not None:
+        last = min(last, damaged.last_offset)
+    return replace(damaged, last_offset=last)
