@@ -77,23 +77,37 @@ def split(fetched: bytes | memoryview) -> Iterator[RecordBatch]:
 
     A batch that is damaged (its CRC is wrong, its header contradicts itself, its format is older than
     Kafka 0.11) comes with `damage`, and the next one after it; unless all its offsets are those of others.
-    Offsets ascend without overlapping. Nothing is raised.
+    Offsets ascend without overlapping: a batch ends where the next intact one begins, whatever its header
+    says, since it is the broker that says where a batch begins. Nothing is raised.
     """
-    damaged: RecordBatch | None = None
-    for batch in _cut(memoryview(fetched)):
-        if damaged is not None and batch.base_offset > damaged.base_offset:
-            yield _before(damaged, batch)
-        elif damaged is not None and batch.damage is not None:
-            continue
-        damaged = batch if batch.damage is not None else None
-        if damaged is None:
-            yield batch
-    if damaged is not None:
-        yield damaged
+    found = list(_cut(memoryview(fetched)))
+    newest = -1
+    for batch, end in zip(found, _ends(found), strict=True):
+        first, last = batch.base_offset, batch.last_offset
+        if batch.damage is not None:
+            first = max(first, newest + 1)
+            last = max(first, last) if end is None else end - 1
+        elif end is not None:
+            last = min(last, end - 1)
+        if first <= last or batch.damage is None:
+            newest = last
+            moved = (first, last) != (batch.base_offset, batch.last_offset)
+            yield replace(batch, base_offset=first, last_offset=last) if moved else batch
+
+
+def _ends(batches: Sequence[RecordBatch]) -> list[int | None]:
+    """For each batch, where the next intact one begins."""
+    ends: list[int | None] = []
+    end = None
+    for batch in reversed(batches):
+        ends.append(end)
+        if batch.damage is None:
+            end = batch.base_offset
+    return ends[::-1]
 
 
 def _cut(whole: memoryview) -> Iterator[RecordBatch]:
-    """Batch by batch. Damaged ones may overlap with others, intact ones don't."""
+    """Batch by batch. Intact ones begin one after the other."""
     at, expected = 0, 0
     while at + _MAGIC_AT < len(whole):
         (length,) = struct.unpack_from(">i", whole, at + 8)
@@ -107,7 +121,7 @@ def _cut(whole: memoryview) -> Iterator[RecordBatch]:
             return
         batch = _read(whole[at:end], expected)
         yield batch
-        at, expected = end, batch.next_offset if batch.damage is None else expected
+        at, expected = end, batch.base_offset + 1 if batch.damage is None else expected
 
 
 def committed(batches: Iterable[RecordBatch], aborted: Aborted = ()) -> Iterator[RecordBatch]:
@@ -164,7 +178,7 @@ def _read(wire: memoryview, expected: int) -> RecordBatch:
     if base > _MOST_OFFSET:
         return _damaged(wire, expected, f"begins at offset {base}, which no partition comes to")
     if base < expected:
-        return _damaged(wire, expected, f"begins at offset {base}, inside the batch before it")
+        return _damaged(wire, expected, f"begins at offset {base}, not behind the batch before it")
     if not 0 <= count <= delta + 1:
         return _damaged(wire, base, f"counts {count} records up to {delta} behind its first offset")
     if calc_crc32c(wire[ATTRIBUTES_AT:]) != crc:
@@ -177,11 +191,3 @@ def _read(wire: memoryview, expected: int) -> RecordBatch:
 
 def _damaged(wire: memoryview, base: int, damage: str) -> RecordBatch:
     return RecordBatch(wire, base, base, 0, 0, False, False, -1, None, -1, -1, damage)
-
-
-def _before(damaged: RecordBatch, following: RecordBatch) -> RecordBatch:
-    """With offsets that end before the batch behind it: where exactly, if that one is intact."""
-    last = following.base_offset - 1
-    if following.damage is not None:
-        last = min(last, damaged.last_offset)
-    return replace(damaged, last_offset=last)

@@ -89,7 +89,11 @@ class TestSplit:
         assert spans(list(split(SECOND + FIRST + THIRD))) == [(103, 104, False), (104, 106, False)]
         found = list(split(SECOND + FIRST))
         assert spans(found) == [(103, 104, False), (104, 105, True)]
-        assert found[1].damage == "begins at offset 100, inside the batch before it"
+        assert found[1].damage == "begins at offset 100, not behind the batch before it"
+
+    def test_a_batch_ends_where_the_next_one_begins_whatever_it_says(self) -> None:
+        lying = batch([b"a", b"b"], 100, last=10_000)
+        assert spans(list(split(lying + SECOND))) == [(100, 103, False), (103, 104, False)]
 
     @pytest.mark.parametrize("length", [4, 0, -1, -13, -(2**31)])
     def test_a_length_that_leads_nowhere_ends_the_fetch(self, length: int) -> None:
