@@ -17,7 +17,7 @@ from schemas.unpacking import unpack
 from schemas.values import Positions, ValueList, ValueRuns, Values
 
 FEW: Final = 2_000
-"""Records up to which it is cheaper to make an object of each."""
+"""Records up to which it is cheaper to make an object of each, and no call takes long."""
 AT_ONCE: Final = 4 * 2**20
 """Bytes of records after which what was unpacked is read, and let go of."""
 _MOST_MS: Final = (2**63 - 1) // 1_000
@@ -72,14 +72,14 @@ class _Found(NamedTuple):
     timestamp: Positions
 
 
-def unpacked(task: Sequence[Fetched], limit: int) -> Iterator[list[Unpacked]]:
-    """The batches, unpacked in lots of little more than AT_ONCE bytes."""
+def unpacked(task: Sequence[Fetched], limit: int, at_once: int = AT_ONCE) -> Iterator[list[Unpacked]]:
+    """The batches, unpacked in lots of at least `at_once` bytes, which the last batch of each makes up."""
     lot: list[Unpacked] = []
     size = 0
     for fetched in task:
         lot.append(_unpacked(fetched, limit))
         size += len(lot[-1].records)
-        if size >= AT_ONCE:
+        if size >= at_once:
             yield lot
             lot, size = [], 0
     if lot:
@@ -96,20 +96,20 @@ def _unpacked(fetched: Fetched, limit: int) -> Unpacked:
         return Unpacked(fetched, b"", str(error))
 
 
-def read_portion(reader: ColumnarReader, lot: Sequence[Unpacked]) -> Portion:
-    """Raises RegistryUnavailableError."""
+def read_portion(reader: ColumnarReader, lot: Sequence[Unpacked], most: int = FEW) -> Portion:
+    """What the batches hold, of which `most` records make few. Raises RegistryUnavailableError."""
     lost = {
         number: _lost(one.fetched, one.fetched.batch.base_offset, f"the batch {one.lost}")
         for number, one in enumerate(lot)
         if one.lost is not None
     }
-    few = sum(one.fetched.batch.count for one in lot) <= FEW
+    few = sum(one.fetched.batch.count for one in lot) <= most
     found, garbled = (_each if few else _together)(lot)
     for number, error in garbled.items():
         lost[number] = _lost(lot[number].fetched, error.offset, f"{error}, in the batch")
     batch = reader.read_values(found.values, found.offset)
     sources = np.array([one.fetched.source for one in lot], np.int64)
-    times = np.clip(found.timestamp, -_MOST_MS, _MOST_MS)
+    times = np.minimum(np.maximum(found.timestamp, -_MOST_MS), _MOST_MS)
     if not lost:
         return Portion(batch, sources[found.batch], found.offset, times * 1_000)
     return _with_lost(lot, batch, found, times, lost, sources)

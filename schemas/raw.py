@@ -20,7 +20,7 @@ from schemas.columnar import ColumnarReader
 from schemas.contract import Schema
 from schemas.errors import UnpackError
 from schemas.placing import Places, place
-from schemas.portion import AT_ONCE, Fetched, Portion, read_portion, unpacked
+from schemas.portion import AT_ONCE, FEW, Fetched, Portion, read_portion, unpacked
 from schemas.record_batch import RecordBatch
 from schemas.records import Record
 from schemas.registry import SchemaRegistry
@@ -103,7 +103,8 @@ class Rows:
 class RawReader:
     """Reads record batches into columns of `schema`, as `ColumnarReader` reads values.
 
-    `limit` is how many bytes a batch may unpack to. May be called from several threads at once.
+    `limit` is how many bytes a batch may unpack to. Up to `few` records are read one by one, and about
+    `at_once` bytes of unpacked ones are held at a time, beside a batch. Threads may share a reader.
     """
 
     def __init__(
@@ -112,7 +113,12 @@ class RawReader:
         columns: Sequence[str] | None = None,
         registry: SchemaRegistry | None = None,
         limit: int = MOST_BYTES,
+        *,
+        few: int = FEW,
+        at_once: int = AT_ONCE,
     ) -> None:
+        self._few = few
+        self._at_once = at_once
         self._reader = ColumnarReader(schema, columns, registry)
         self._limit = limit
         self.frame_schema: pl.Schema = self._reader.frame_schema
@@ -125,7 +131,7 @@ class RawReader:
         what is left of one, as `unreadable_batch`. Raises RegistryUnavailableError when a writer's schema
         can't be had now: read the same again later.
         """
-        tasks = _tasks(sources)
+        tasks = _tasks(sources, self._at_once)
         on = map if executor is None or len(tasks) < 2 else executor.map
         portions = list(chain.from_iterable(on(self._read, tasks)))
         of = _joined([portion.sources for portion in portions])
@@ -139,7 +145,8 @@ class RawReader:
         )
 
     def _read(self, task: Sequence[Fetched]) -> list[Portion]:
-        return [read_portion(self._reader, lot) for lot in unpacked(task, self._limit)]
+        lots = unpacked(task, self._limit, self._at_once)
+        return [read_portion(self._reader, lot, self._few) for lot in lots]
 
     def _together(self, portions: Sequence[Portion]) -> Batch:
         if len(portions) == 1:
@@ -157,7 +164,7 @@ class RawReader:
         )
 
 
-def _tasks(sources: Sequence[Source]) -> list[list[Fetched]]:
+def _tasks(sources: Sequence[Source], at_once: int) -> list[list[Fetched]]:
     """The batches in order, cut where it is worth another thread."""
     tasks: list[list[Fetched]] = [[]]
     size = 0
@@ -165,7 +172,7 @@ def _tasks(sources: Sequence[Source]) -> list[list[Fetched]]:
         for batch in source.batches:
             if batch.next_offset <= source.position:
                 continue
-            if size >= AT_ONCE:
+            if size >= at_once:
                 tasks.append([])
                 size = 0
             tasks[-1].append(Fetched(number, batch, source.position))
@@ -174,4 +181,4 @@ def _tasks(sources: Sequence[Source]) -> list[list[Fetched]]:
 
 
 def _joined(arrays: Sequence[npt.NDArray[np.int64]]) -> Positions:
-    return np.concatenate([np.empty(0, np.int64), *arrays])
+    return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(0, np.int64), *arrays])

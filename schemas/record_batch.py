@@ -17,6 +17,7 @@ CODECS: Final = ("none", "gzip", "snappy", "lz4", "zstd")
 CODEC_MASK: Final = 0x07
 ATTRIBUTES_AT: Final = 21
 """Of a header; from here on it is under the CRC."""
+_MOST_OFFSET: Final = 2**62
 _LENGTH_FROM: Final = 12
 """The length counts from behind itself."""
 _MAGIC_AT: Final = 16
@@ -75,30 +76,52 @@ def split(fetched: bytes | memoryview) -> Iterator[RecordBatch]:
     """The batches of one partition's fetch, in order; one that the fetch has cut off ends it.
 
     A batch that is damaged (its CRC is wrong, its header contradicts itself, its format is older than
-    Kafka 0.11) comes with `damage`, and the next one after it. Nothing is raised.
+    Kafka 0.11) comes with `damage`, and the next one after it; unless all its offsets are those of others.
+    Offsets ascend without overlapping: a batch ends where the next intact one begins, whatever its header
+    says, since it is the broker that says where a batch begins. Nothing is raised.
     """
-    whole = memoryview(fetched)
-    damaged: RecordBatch | None = None
+    found = list(_cut(memoryview(fetched)))
+    newest = -1
+    for batch, end in zip(found, _ends(found), strict=True):
+        first, last = batch.base_offset, batch.last_offset
+        if batch.damage is not None:
+            first = max(first, newest + 1)
+            last = max(first, last) if end is None else end - 1
+        elif end is not None:
+            last = min(last, end - 1)
+        if first <= last or batch.damage is None:
+            newest = last
+            moved = (first, last) != (batch.base_offset, batch.last_offset)
+            yield replace(batch, base_offset=first, last_offset=last) if moved else batch
+
+
+def _ends(batches: Sequence[RecordBatch]) -> list[int | None]:
+    """For each batch, where the next intact one begins."""
+    ends: list[int | None] = []
+    end = None
+    for batch in reversed(batches):
+        ends.append(end)
+        if batch.damage is None:
+            end = batch.base_offset
+    return ends[::-1]
+
+
+def _cut(whole: memoryview) -> Iterator[RecordBatch]:
+    """Batch by batch. Intact ones begin one after the other."""
     at, expected = 0, 0
     while at + _MAGIC_AT < len(whole):
         (length,) = struct.unpack_from(">i", whole, at + 8)
         end = at + _LENGTH_FROM + length
         if end > len(whole):
-            break
-        stuck = end <= at + _MAGIC_AT
-        batch = _read(whole[at:] if stuck else whole[at:end], expected)
-        if damaged is not None:
-            yield _before(damaged, batch)
-            damaged = None
-        if batch.damage is None:
-            yield batch
-        else:
-            damaged = batch
-        if stuck:
-            break
-        at, expected = end, batch.next_offset if batch.damage is None else batch.base_offset + 1
-    if damaged is not None:
-        yield damaged
+            return
+        if end <= at + _MAGIC_AT:
+            yield _damaged(
+                whole[at:], expected, f"has a length of {length} bytes, so that its end isn't known"
+            )
+            return
+        batch = _read(whole[at:end], expected)
+        yield batch
+        at, expected = end, batch.base_offset + 1 if batch.damage is None else expected
 
 
 def committed(batches: Iterable[RecordBatch], aborted: Aborted = ()) -> Iterator[RecordBatch]:
@@ -129,14 +152,16 @@ def _read(wire: memoryview, expected: int) -> RecordBatch:
     magic = wire[_MAGIC_AT]
     if magic in _LEGACY:
         (base,) = struct.unpack_from(">q", wire)
-        return _damaged(wire, max(base, expected), f"is in format {magic}, older than Kafka 0.11")
+        return _damaged(
+            wire,
+            base if expected <= base <= _MOST_OFFSET else expected,
+            f"is in format {magic}, older than Kafka 0.11",
+        )
     if magic != 2:
         return _damaged(wire, expected, f"is in an unknown format, {magic}")
     if len(wire) < HEADER.size:
         return _damaged(wire, expected, f"ends inside its header: {len(wire)} bytes")
-    base, length, _, _, crc, attributes, delta, first, newest, producer, _, _, count = HEADER.unpack_from(
-        wire
-    )
+    base, _, _, _, crc, attributes, delta, first, newest, producer, _, _, count = HEADER.unpack_from(wire)
     batch = RecordBatch(
         wire=wire,
         base_offset=base,
@@ -150,10 +175,10 @@ def _read(wire: memoryview, expected: int) -> RecordBatch:
         base_timestamp=first,
         max_timestamp=newest,
     )
-    if length != len(wire) - _LENGTH_FROM:
-        return _damaged(wire, expected, f"has a length of {length} bytes")
+    if base > _MOST_OFFSET:
+        return _damaged(wire, expected, f"begins at offset {base}, which no partition comes to")
     if base < expected:
-        return _damaged(wire, expected, f"begins at offset {base}, inside the batch before it")
+        return _damaged(wire, expected, f"begins at offset {base}, not behind the batch before it")
     if not 0 <= count <= delta + 1:
         return _damaged(wire, base, f"counts {count} records up to {delta} behind its first offset")
     if calc_crc32c(wire[ATTRIBUTES_AT:]) != crc:
@@ -166,10 +191,3 @@ def _read(wire: memoryview, expected: int) -> RecordBatch:
 
 def _damaged(wire: memoryview, base: int, damage: str) -> RecordBatch:
     return RecordBatch(wire, base, base, 0, 0, False, False, -1, None, -1, -1, damage)
-
-
-def _before(damaged: RecordBatch, following: RecordBatch) -> RecordBatch:
-    """With offsets that end before the batch behind it, when that one is to be believed."""
-    if following.damage is not None or following.base_offset <= damaged.base_offset:
-        return damaged
-    return replace(damaged, last_offset=following.base_offset - 1)

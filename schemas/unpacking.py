@@ -33,18 +33,21 @@ def unpack(batch: RecordBatch, limit: int = MOST_BYTES) -> bytes | memoryview:
     if batch.codec >= len(CODECS):
         raise UnknownCodecError(f"is compressed with codec {batch.codec}, which Kafka doesn't have")
     codec = CODECS[batch.codec]
-    pieces, size = [], 0
+    found: bytes | bytearray = b""
     try:
         for piece in _UNPACKING[codec](batch.packed, limit):
-            size += len(piece)
-            if size > limit:
+            if len(found) + len(piece) > limit:
                 raise _too_large(limit)
-            pieces.append(piece)
+            if not found:
+                found = piece
+            else:  # grows in place
+                found = found if isinstance(found, bytearray) else bytearray(found)
+                found += piece
     except _CORRUPT as error:
         raise CorruptStreamError(
             f"can't be unpacked as {codec}: {str(error) or type(error).__name__}"
         ) from error
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return found if isinstance(found, bytes) else memoryview(found)
 
 
 def _too_large(limit: int) -> UnpackedTooLargeError:

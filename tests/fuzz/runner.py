@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from tests.fuzz.avro import AvroBatches
+from tests.fuzz.batches import RecordBatches
 from tests.fuzz.blocks import WindowBlocks
 from tests.fuzz.target import Target, case_of
 from tests.fuzz.texts import Bodies, Questions, Statements, Traces
@@ -27,13 +28,13 @@ MOST_PER_CASE = 192 * 2**20
 MOST_KEPT = 64 * 2**20
 """Bytes by which the process may have grown at the end."""
 _WARM_UP = 100
-_SHARES = {"avro": 4, "blocks": 2}
+_SHARES = {"avro": 4, "batches": 4, "blocks": 2}
 """How many cases of a target come in turn; 1 of the others."""
 
 
 def targets() -> list[Target]:
     """All there are."""
-    return [AvroBatches(), WindowBlocks(), Statements(), Bodies(), Traces(), Questions()]
+    return [AvroBatches(), RecordBatches(), WindowBlocks(), Statements(), Bodies(), Traces(), Questions()]
 
 
 class Note:
