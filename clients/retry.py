@@ -43,13 +43,15 @@ async def retrying(
     which is looked at while waiting too. An attempt under way is not interrupted.
     """
     async for attempt in _while(wanted, _attempts(passes)):
-        with attempt:
-            try:
-                return await work()
-            except Exception as error:
-                if passes(error):
-                    failed(error, attempt.num + 1, attempt.next_wait)
+        try:
+            return await work()
+        except Exception as error:
+            if not passes(error):
                 raise
+            failure = error
+        failed(failure, attempt.num + 1, attempt.next_wait)
+        with attempt:  # nothing else happens in it: it takes a cancellation for a failure, too
+            raise failure
     raise GivenUp
 
 
@@ -66,17 +68,18 @@ async def keeping_up(
     while True:
         async for attempt in _attempts(passes):
             began = time.monotonic()
-            with attempt:
-                try:
-                    return await session()
-                except Exception as error:
-                    if not passes(error):
-                        raise
-                    if time.monotonic() - began > _LONGEST_S:
-                        failed(error, 1, 0.0)
-                        break
-                    failed(error, attempt.num + 1, attempt.next_wait)
+            try:
+                return await session()
+            except Exception as error:
+                if not passes(error):
                     raise
+                failure = error
+            if time.monotonic() - began > _LONGEST_S:
+                failed(failure, 1, 0.0)
+                break
+            failed(failure, attempt.num + 1, attempt.next_wait)
+            with attempt:
+                raise failure
 
 
 def _attempts(passes: Callable[[Exception], bool]) -> AsyncIterator[stamina.Attempt]:

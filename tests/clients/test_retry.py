@@ -114,6 +114,25 @@ async def test_a_wait_can_be_cancelled_and_leaves_no_task(ask: Callable[..., Awa
     assert asyncio.all_tasks() == before
 
 
+@pytest.mark.parametrize("ask", [retrying, keeping_up])
+async def test_an_attempt_can_be_cancelled_whatever_passes(ask: Callable[..., Awaitable[str]]) -> None:
+    told = Flaky(0)
+    begun = asyncio.Event()
+
+    async def work() -> str:
+        begun.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    asking = asyncio.ensure_future(ask(work, passes=lambda error: True, failed=told.failed))
+    await begun.wait()
+    asking.cancel()
+    async with asyncio.timeout(20):
+        await asyncio.wait([asking])
+    assert asking.cancelled()
+    assert told.told == []
+
+
 @pytest.mark.usefixtures("hurried")
 async def test_after_a_session_that_has_lasted_the_next_failure_is_a_first_one() -> None:
     told = Flaky(0)
