@@ -11,7 +11,6 @@ import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import clickhouse_connect
 import hypothesis
@@ -23,7 +22,8 @@ from infra.errors import JarsUnavailableError, JavaUnusableError
 from infra.kafka import LocalKafka
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings
-from tests.sharing import BothEnds, longest_first
+
+pytest_plugins = ["tests.ending", "tests.sharing"]
 
 _KAFKA_IMAGE = "confluentinc/cp-kafka:8.1.0"
 _LARGEST_BATCH = 16 * 1024 * 1024 + 64 * 1024
@@ -84,16 +84,6 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def fresh_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The bootstrap address of a Kafka of this module's own, empty at first."""
     yield from _run_kafka(tmp_path_factory.mktemp("fresh-kafka"))
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if hasattr(config, "workerinput"):  # one of several workers; all of them collect alike
-        items[:] = longest_first(items)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> BothEnds:
-    return BothEnds(config, log)
 
 
 CreateTopics = Callable[..., None]

@@ -160,7 +160,7 @@ async def test_a_part_that_does_not_stop_is_killed_after_its_grace(tmp_path: Pat
     await supervisor.stop()
 
     assert not deaf.running
-    assert 0.3 <= time.monotonic() - begun < 5
+    assert 0.3 <= time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize(("storage", "least"), [(False, 0.0), (True, 3.0)])
@@ -178,7 +178,7 @@ async def test_in_a_hurry_nobody_is_waited_for_but_storage_gets_a_moment(
     await stopping
 
     assert not deaf.running
-    assert least - 0.5 <= time.monotonic() - begun < least + 5
+    assert least - 0.5 <= time.monotonic() - begun < least + 30
 
 
 async def test_stopping_while_parts_still_start_leaves_none(tmp_path: Path) -> None:

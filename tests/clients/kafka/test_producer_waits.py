@@ -14,7 +14,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import MessageBatch
 
-from clients.kafka.publisher import _Link
+from clients.kafka.link import Link
 from tests.clients.kafka.conftest import PATIENCE_S, Broker, requests_under_way, until
 
 REQUEST_TIMEOUT_MS = 500
@@ -31,7 +31,7 @@ async def producer(broker: Broker) -> AsyncIterator[AIOKafkaProducer]:
     producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
     await producer.start()
     yield producer
-    await _Link(producer).abandon()
+    await Link(producer).abandon()
 
 
 async def _ends(awaited: Awaitable[Any], within_s: float = LONG_S) -> bool:
@@ -144,7 +144,7 @@ async def test_stopping_an_idempotent_producer_waits_for_ever_while_the_broker_i
         future = await producer.send(topic, b"", partition=0)
         assert not await _ends(asyncio.shield(future))
         assert not await _ends(producer.stop())
-        await _Link(producer).abandon()
+        await Link(producer).abandon()
 
 
 async def test_closing_waits_for_ever_for_a_broker_that_does_not_read(
@@ -163,7 +163,7 @@ async def test_closing_waits_for_ever_for_a_broker_that_does_not_read(
         await until(lambda: any(each._requests for each in producer.client._conns.values()))
         connections = [each._closed_fut for each in producer.client._conns.values()]
         assert not await _ends(producer.client.close())
-        await _Link(producer).abandon()
+        await Link(producer).abandon()
     _, open_still = await asyncio.wait(connections, timeout=PATIENCE_S)
     assert not open_still
 

@@ -71,7 +71,7 @@ async def test_headers_that_drip_are_no_answer() -> None:
 
     async with receiver(drip) as served, DeliveryClient(LOCAL) as client:
         began = time.monotonic()
-        with pytest.raises(UnansweredError, match=r"no answer within 0\.4 s"):
+        with pytest.raises(UnansweredError, match=r"no answer within 0\.\d+ s"):
             await client.post(served.url, b"{}", {}, 0.4)
         took = time.monotonic() - began
 

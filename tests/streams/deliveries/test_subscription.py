@@ -90,9 +90,9 @@ def test_a_wrong_subscription_is_refused(wrong: dict[str, Any], message: str) ->
 
 
 def test_no_pattern_takes_long() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert not matches("*a" * 60 + "b", "a" * 5000)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(

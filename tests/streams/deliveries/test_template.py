@@ -95,10 +95,10 @@ def test_a_template_reaches_nothing_but_the_event(template: str) -> None:
 
 
 def test_checking_runs_nothing() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     check("{{ 'a' * 10**12 }}{{ 10**(10**8) }}{% for a in range(99999) %}{{ a }}{% endfor %}")
 
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
     with pytest.raises(TemplateError, match="line 2"):
         check("\n{{ }")
 

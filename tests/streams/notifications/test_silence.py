@@ -99,11 +99,11 @@ def test_a_silence_that_can_not_be_obeyed_is_refused_saying_where(
 
 def test_no_pattern_takes_long() -> None:
     worst = "*a" * 499 + "*"
-    began = time.perf_counter()
+    began = time.process_time()
 
     assert not pattern.matches(worst, "a" * 498 + "b" * 1_000)
 
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_an_acknowledgement_is_of_one_alert() -> None:
