@@ -209,7 +209,7 @@ class Counting:
             return  # it has moved meanwhile: what is written now would replace what others count
         await publication.write(windows.partition, then, step.expired)
         if step.complete:
-            await worker.acknowledge(windows.partition)
+            await worker.acknowledge(windows.partition, windows.offset)
         metrics.WATERMARK.labels(self._name, windows.partition).set(windows.watermark / SECOND)
         self._tell_memory()
 

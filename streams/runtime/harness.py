@@ -14,9 +14,10 @@ Killed before 2, nothing has happened; after it, the records are in the recovere
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Protocol, cast
 
@@ -140,7 +141,7 @@ class _Taken:
 
     through: int
     committed: int = 0
-    unacknowledged: tuple[EventT[Any], Acknowledge] | None = None
+    unacknowledged: deque[tuple[EventT[Any], Acknowledge]] = field(default_factory=deque)
 
 
 class Harness:
@@ -251,11 +252,11 @@ class Harness:
                 return
             taken.through = max(taken.through, message.offset)
             if message.offset >= taken.committed:
-                taken.unacknowledged = (event, acknowledge)
+                taken.unacknowledged.append((event, acknowledge))
             with contextlib.suppress(MovedError), self._unit.step(f"a step of {message.tp}"):
                 await self._agent.step(message.partition, fetch, taken.committed, self)
                 if not self._wiring.own_pace:
-                    await self.acknowledge(message.partition)
+                    await self.acknowledge(message.partition, message.offset)
 
     async def ticking(self) -> None:
         """Let the agent know that time passes, until the app stops."""
@@ -329,10 +330,12 @@ class Harness:
     def caught_up(self, partition: int) -> bool:
         return self._consumer.caught_up(TP(self._wiring.source.name, partition))
 
-    async def acknowledge(self, partition: int) -> None:
-        taken = self._taken.get(partition)
-        if taken is not None and taken.unacknowledged is not None:
-            (event, acknowledge), taken.unacknowledged = taken.unacknowledged, None
+    async def acknowledge(self, partition: int, through: int) -> None:
+        taken, last = self._taken.get(partition), None
+        while taken and taken.unacknowledged and taken.unacknowledged[0][0].message.offset <= through:
+            last = taken.unacknowledged.popleft()
+        if last is not None:
+            event, acknowledge = last
             await acknowledge(event)
 
     def beside(self, work: Coroutine[Any, Any, None]) -> None:

@@ -63,8 +63,8 @@ class Worker(Ledger, Protocol):
         """Encoded records; those of a partition stay in order."""
         ...
 
-    async def acknowledge(self, partition: int) -> None:
-        """Acknowledge all that the agent has been given of the partition."""
+    async def acknowledge(self, partition: int, through: int) -> None:
+        """Acknowledge the fetches of the partition that end at the offset `through` or before it."""
         ...
 
     def beside(self, work: Coroutine[Any, Any, None]) -> None:
