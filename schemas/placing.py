@@ -23,6 +23,9 @@ _PADDING: Final = bytes(16)
 """Behind the records, so that a number can be looked at wherever one may begin."""
 _MOST_HEADERS: Final = 32
 """Of a record; a batch with more is walked through."""
+_WALKED: Final = 200
+"""Records that are walked through rather than looked at in smaller parts."""
+_NOTHING: Final = (np.empty(0, np.int64),) * 3
 _PROLOGUE: Final = avro_block.prologue([{"name": "record", "type": "bytes"}])
 
 
@@ -67,47 +70,70 @@ def place(
     batches: Sequence[RecordBatch], unpacked: Sequence[bytes | memoryview]
 ) -> tuple[Places, dict[int, GarbledRecordsError]]:
     """The records of all batches, in order, and what is garbled of which batch."""
-    sizes = np.array([len(records) for records in unpacked], np.int64)
+    octets = b"".join([*unpacked, _PADDING])
+    ends = np.cumsum([len(records) for records in unpacked], dtype=np.int64)
+    begins = np.concatenate([[0], ends[:-1]]).astype(np.int64)
     counts = np.array([batch.count for batch in batches], np.int64)
-    head = b"".join([_PROLOGUE, avro_block.long(int(counts.sum())), avro_block.long(int(sizes.sum()))])
-    octets = b"".join([head, *unpacked, _PADDING])
-    ends = np.cumsum(sizes) + len(head)
-    framed = _framed(octets, len(head), counts, ends)
-    if framed is None:
-        return _walked(octets, batches, unpacked, ends - sizes, range(len(batches)))
-    of = np.repeat(np.arange(len(batches)), counts)
-    places, bad = _laid_out(octets, batches, of, *framed)
-    garbled = np.unique(of[bad])
-    if len(garbled) == 0:
+    framed, odd = _frames(octets, begins, ends, counts)
+    places, bad = _laid_out(octets, batches, *framed)
+    if bad.any():
+        odd += np.unique(places.batch[bad]).tolist()
+    if not odd:
         return places, {}
-    walked, errors = _walked(octets, batches, unpacked, ends - sizes, garbled.tolist())
-    return _together(places.take(~np.isin(of, garbled)), walked), errors
+    walked, errors = _walked(octets, batches, unpacked, begins, odd)
+    return _together(places.take(~np.isin(places.batch, odd)), walked), errors
+
+
+def _frames(
+    octets: bytes, begins: Positions, ends: Positions, counts: Positions
+) -> tuple[tuple[Positions, Positions, Positions], list[int]]:
+    """Of each record its batch, where it begins behind its length, and where it ends; and the batches that
+    aren't as long as their records are, with others beside them if they are small."""
+    found: list[tuple[Positions, Positions, Positions]] = [_NOTHING]
+    odd: list[int] = []
+    pending = [(0, len(counts))]
+    while pending:
+        first, last = pending.pop()
+        size = int(counts[first:last].sum())
+        bounds = _framed(octets, int(begins[first]), ends[first:last], counts[first:last]) if size else None
+        if bounds is not None:
+            found.append((np.repeat(np.arange(first, last), counts[first:last]), *bounds))
+        elif last - first < 2 or size <= _WALKED:
+            odd += range(first, last)
+        else:
+            middle = (first + last) // 2
+            pending += [(middle, last), (first, middle)]
+    batch, start, end = (np.concatenate(column) for column in zip(*found, strict=True))
+    return (batch, start, end), odd
 
 
 def _framed(
-    octets: bytes, begin: int, counts: Positions, section_ends: Positions
+    octets: bytes, begin: int, section_ends: Positions, counts: Positions
 ) -> tuple[Positions, Positions] | None:
-    """Where each record begins, behind its length, and ends. None unless every batch is as long as its
-    records are.
+    """Where each record of these batches begins, behind its length, and ends.
 
-    That what Polars read are the lengths of the records is shown by induction: the first stands where the
-    first record begins; where that ends, the second stands, with all its bytes; and so on.
+    None unless every batch is as long as its records are. That what Polars read are the lengths of the
+    records is shown by induction: the first stands where the first record begins; where that ends, the
+    second stands, with all its bytes; and so on.
     """
-    if (counts < 0).any() or counts.sum() > len(octets):
+    size, count = int(section_ends[-1]) - begin, int(counts.sum())
+    if (counts < 0).any() or count > size:
         return None
+    head = _PROLOGUE + avro_block.long(count) + avro_block.long(size)
+    container = b"".join([head, memoryview(octets)[begin : begin + size], avro_block.SYNC])
     try:
-        frame = pl.read_avro(io.BytesIO(octets))
+        frame = pl.read_avro(io.BytesIO(container))
     except (pl.exceptions.PanicException, Exception):
         return None
-    if frame.height != counts.sum():
+    if frame.height != count:
         return None
     lengths = frame["record"].bin.size().to_numpy().astype(np.int64)
-    ends = np.cumsum(lengths + _varint_sizes(lengths)) + begin
-    whole = np.concatenate([[begin], ends])[np.cumsum(counts)]
-    if (whole != section_ends).any():
+    sizes = _varint_sizes(lengths)
+    ends = np.cumsum(lengths + sizes) + begin
+    if (np.concatenate([[begin], ends])[np.cumsum(counts)] != section_ends).any():
         return None
     starts = ends - lengths
-    read, behind, wrong = _varints(octets, starts - _varint_sizes(lengths))
+    read, behind, wrong = _varints(octets, starts - sizes)
     if wrong.any() or (read != lengths).any() or (behind != starts).any():
         return None
     return starts, ends

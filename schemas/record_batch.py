@@ -151,17 +151,16 @@ def _read(wire: memoryview, expected: int) -> RecordBatch:
     """The batch that is all of `wire`, whose offsets must not be below `expected`."""
     magic = wire[_MAGIC_AT]
     if magic in _LEGACY:
-        (base,) = struct.unpack_from(">q", wire)
-        return _damaged(
-            wire,
-            base if expected <= base <= _MOST_OFFSET else expected,
-            f"is in format {magic}, older than Kafka 0.11",
-        )
+        return _damaged(wire, expected, f"is in format {magic}, older than Kafka 0.11")
     if magic != 2:
         return _damaged(wire, expected, f"is in an unknown format, {magic}")
     if len(wire) < HEADER.size:
         return _damaged(wire, expected, f"ends inside its header: {len(wire)} bytes")
     base, _, _, _, crc, attributes, delta, first, newest, producer, _, _, count = HEADER.unpack_from(wire)
+    if not expected <= base <= _MOST_OFFSET:
+        return _damaged(wire, expected, f"begins at offset {base}, not behind the batch before it")
+    if not 0 <= count <= delta + 1:
+        return _damaged(wire, expected, f"counts {count} records up to {delta} behind its first offset")
     batch = RecordBatch(
         wire=wire,
         base_offset=base,
@@ -175,12 +174,6 @@ def _read(wire: memoryview, expected: int) -> RecordBatch:
         base_timestamp=first,
         max_timestamp=newest,
     )
-    if base > _MOST_OFFSET:
-        return _damaged(wire, expected, f"begins at offset {base}, which no partition comes to")
-    if base < expected:
-        return _damaged(wire, expected, f"begins at offset {base}, not behind the batch before it")
-    if not 0 <= count <= delta + 1:
-        return _damaged(wire, base, f"counts {count} records up to {delta} behind its first offset")
     if calc_crc32c(wire[ATTRIBUTES_AT:]) != crc:
         # What is damaged may be anything, so it isn't taken for a marker or for part of a transaction.
         return replace(
@@ -189,5 +182,9 @@ def _read(wire: memoryview, expected: int) -> RecordBatch:
     return batch
 
 
-def _damaged(wire: memoryview, base: int, damage: str) -> RecordBatch:
+def _damaged(wire: memoryview, expected: int, damage: str) -> RecordBatch:
+    """All formats begin with the offset, which is taken if it can be."""
+    (base,) = struct.unpack_from(">q", wire)
+    if not expected <= base <= _MOST_OFFSET:
+        base = expected
     return RecordBatch(wire, base, base, 0, 0, False, False, -1, None, -1, -1, damage)
