@@ -57,8 +57,9 @@ soak: install ## MINUTES=30 of steady live load: memory has to stay flat; SOAK="
 	$(BIN)/python -m bench.soak --minutes $(MINUTES) $(SOAK)
 
 .PHONY: fuzz
-fuzz: $(VENV)/.installed ## new inputs to the decoders; SECONDS=600, SEED=n; findings are in var/fuzz
-	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+fuzz: $(VENV)/.installed ## new inputs to the decoders; SECONDS=600, COUNT=cases, TARGETS=batches, SEED=n; findings are in var/fuzz
+	$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(COUNT),--cases $(COUNT)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(TARGETS),--targets $(TARGETS))
 
 .PHONY: faults
 faults: install ## faults on the running parts, then the comparison: SEED=1 COUNT=200; report in var/faults

@@ -1,9 +1,11 @@
-"""Fuzzes the decoders for as long as is wanted: `python -m tests.fuzz --seconds 600 --seed 7`.
+"""Fuzzes the decoders for as long as is wanted: `python -m tests.fuzz --seconds 600 --seed 7`; or for so many
+cases: `--cases 150000 --targets batches`, which spoils a million record batches.
 
 What does harm is saved under var/fuzz, and the run goes on behind it.
 """
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -18,18 +20,20 @@ _ROUND = 60.0
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, help="default: 60, unless --cases says when to end")
     parser.add_argument("--seed", type=int, default=time.time_ns() // 1_000_000_000)
     parser.add_argument("--first", type=int, default=0, help="the number of the first case")
-    parser.add_argument("--cases", type=int, default=2**62, help="1 repeats a finding")
+    parser.add_argument("--cases", type=int, help="1 repeats a finding")
     parser.add_argument(
         "--targets", nargs="*", default=[], help="avro, blocks, statements, ...; default: all"
     )
     given = parser.parse_args()
-    ends = time.monotonic() + given.seconds
+    seconds = given.seconds or (60 if given.cases is None else math.inf)
+    last = given.first + (2**62 if given.cases is None else given.cases)
+    ends = time.monotonic() + seconds
     first, found = given.first, 0
-    while (left := ends - time.monotonic()) > 0 and found < _ENOUGH and first < given.first + given.cases:
-        cases = given.first + given.cases - first
+    while (left := ends - time.monotonic()) > 0 and found < _ENOUGH and first < last:
+        cases = last - first
         finding, said = fuzz(
             given.seed, cases=cases, seconds=min(left, _ROUND), first=first, chosen=given.targets
         )

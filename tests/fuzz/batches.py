@@ -1,8 +1,7 @@
 """Record batches, some of them spoiled in any way, between good ones: nobody else's rows change."""
 
 import random
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -24,8 +23,7 @@ _KEYS = (None, b"", b"space-1", bytes(range(200)))
 _HEADERS = ((), (), ((b"traceparent", b"00-1-2-01"),), ((b"a", None), (b"\xff", b"b" * 70)))
 
 
-@dataclass(frozen=True)
-class Fetched:
+class Fetched(NamedTuple):
     """A batch as it is fetched. `good` says which values of the pool it has; None: it is spoiled."""
 
     wire: bytes
@@ -33,11 +31,14 @@ class Fetched:
     good: list[int] | None
 
 
-Case = tuple[dict[str, int], list[list[Fetched]]]
+Case = tuple[dict[str, int], list[list[tuple[Any, ...]]]]
 
 
 class RecordBatches:
-    """What is wrong with a batch is told of that batch alone; what can be read of it, is."""
+    """What is wrong with a batch is told of that batch alone; what can be read of it, is.
+
+    A case has seven spoiled batches, in the mean.
+    """
 
     name = "batches"
 
@@ -53,7 +54,8 @@ class RecordBatches:
         return way, [self._partition(chance) for _ in range(chance.choice((1, 1, 2)))]
 
     def check(self, case: Case) -> None:
-        way, partitions = case
+        way, plain = case
+        partitions = [[Fetched(*one) for one in partition] for partition in plain]
         reader = self._reader(way)
         sources = [
             Source(list(committed(split(b"".join(one.wire for one in partition)))), partition[0].base)
@@ -112,15 +114,15 @@ class RecordBatches:
             self._readers[key] = RawReader(REQUEST, limit=_LIMIT, few=key[0], at_once=key[1])
         return self._readers[key]
 
-    def _partition(self, chance: random.Random) -> list[Fetched]:
-        base, found = chance.randrange(1_000), []
+    def _partition(self, chance: random.Random) -> list[tuple[Any, ...]]:
+        base, found = chance.randrange(1_000), list[tuple[Any, ...]]()
         for spoil in [False, *(chance.random() < 0.6 for _ in range(chance.choice((1, 5, 15)))), True, False]:
             good = [chance.randrange(_POOL) for _ in range(chance.choice((1, 2, 6)))]
             sent = self._sent(good, chance)
             last = base + (sent[-1].delta or 0)
             codec = chance.choice((0, 0, 0, 1, 2, 3, 4))
             wire = self._spoiled(sent, base, last, chance) if spoil else batch(sent, base, codec=codec)
-            found.append(Fetched(wire, base, None if spoil else good))
+            found.append(tuple(Fetched(wire, base, None if spoil else good)))
             base = last + chance.choice((1, 1, 3))
         return found
 

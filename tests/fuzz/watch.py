@@ -1,5 +1,6 @@
 """Runs the fuzzer in a process of its own, and says which input broke a promise, or the process."""
 
+import os
 import pprint
 import signal
 import subprocess
@@ -19,6 +20,8 @@ MOST_BYTES = 2 * 2**30
 """Of memory, at any time."""
 STALLED = 30.0
 """Seconds after which a case is taken to hang."""
+_ENVIRONMENT = {"RUST_BACKTRACE": "0"}
+"""What Polars prints when it panics takes longer than a case."""
 _HERE = Path(__file__).parents[2]
 
 
@@ -51,7 +54,9 @@ def fuzz(
         command = [sys.executable, "-m", "tests.fuzz.runner", f"--seed={seed}", f"--first={first}"]
         command += [f"--cases={cases}", f"--seconds={seconds}", f"--note={note}", "--targets", *chosen]
         with (Path(home) / "errors").open("w+b") as errors:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, cwd=_HERE)
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=errors, cwd=_HERE, env=os.environ | _ENVIRONMENT
+            )
             why = _watch(process, note)
             said = process.communicate()[0].decode(errors="replace").strip()
             errors.seek(0, 2)
