@@ -15,7 +15,14 @@ import polars as pl
 
 from schemas import avro_block
 from schemas.errors import GarbledRecordsError
-from schemas.record_batch import RecordBatch
+from schemas.record_batch import (
+    ATTRIBUTES_AT,
+    BASE_TIMESTAMP_AT,
+    HEADER,
+    LOG_APPEND_TIME,
+    MAX_TIMESTAMP_AT,
+    RecordBatch,
+)
 from schemas.records import Place, Record, cut, walk
 
 Positions = npt.NDArray[np.int64]
@@ -26,6 +33,14 @@ _MOST_HEADERS: Final = 32
 _WALKED: Final = 200
 """Records that are walked through rather than looked at in smaller parts."""
 _NOTHING: Final = (np.empty(0, np.int64),) * 3
+_HEADER: Final = np.dtype(
+    {
+        "names": ["attributes", "first", "newest"],
+        "formats": [">i2", ">i8", ">i8"],
+        "offsets": [ATTRIBUTES_AT, BASE_TIMESTAMP_AT, MAX_TIMESTAMP_AT],
+        "itemsize": HEADER.size,
+    }
+)
 _PROLOGUE: Final = avro_block.prologue([{"name": "record", "type": "bytes"}])
 
 
@@ -158,9 +173,10 @@ def _laid_out(
 
 
 def _times(batches: Sequence[RecordBatch], of: Positions, since: Positions) -> Positions:
-    base = np.array([b.base_timestamp if b.append_time is None else b.append_time for b in batches], np.int64)
-    counted = np.array([batch.append_time is None for batch in batches])
-    return base[of] + np.where(counted[of], since, 0)
+    headers = np.frombuffer(b"".join([batch.wire[: HEADER.size] for batch in batches]), _HEADER)
+    appended = (headers["attributes"] & LOG_APPEND_TIME) != 0
+    base = np.where(appended, headers["newest"], headers["first"]).astype(np.int64)
+    return base[of] + np.where(appended[of], 0, since)
 
 
 class _Fields:

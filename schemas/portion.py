@@ -27,8 +27,7 @@ _LATEST_MS: Final = 253_402_300_799_999
 _OFFSET, _TIMESTAMP = attrgetter("offset"), attrgetter("timestamp")
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(NamedTuple):
     """A batch of the `source`-th partition, of which the records from `position` on are wanted."""
 
     source: int
@@ -36,8 +35,7 @@ class Fetched:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unpacked:
+class Unpacked(NamedTuple):
     """A batch with its records, or with what it is lost by."""
 
     fetched: Fetched

@@ -125,7 +125,8 @@ class RawReader:
         """See `ColumnarReader.frame_schema`."""
 
     def read(self, sources: Sequence[Source], executor: Executor | None = None) -> Rows:
-        """The rows of all the batches; if they are many, they are unpacked and read on `executor`.
+        """The rows of all the batches; if they are many, they are unpacked and read on `executor`, which
+        must not be the one that this is called on.
 
         What can't be read is refused, not raised: a value as `ColumnarReader` refuses it, and a batch, or
         what is left of one, as `unreadable_batch`. Raises RegistryUnavailableError when a writer's schema
@@ -170,7 +171,7 @@ def _tasks(sources: Sequence[Source], at_once: int) -> list[list[Fetched]]:
     size = 0
     for number, source in enumerate(sources):
         for batch in source.batches:
-            if batch.next_offset <= source.position:
+            if batch.last_offset < source.position:
                 continue
             if size >= at_once:
                 tasks.append([])

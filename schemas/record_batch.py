@@ -21,7 +21,11 @@ _MOST_OFFSET: Final = 2**62
 _LENGTH_FROM: Final = 12
 """The length counts from behind itself."""
 _MAGIC_AT: Final = 16
-_LOG_APPEND_TIME: Final = 0x08
+BASE_TIMESTAMP_AT: Final = 27
+MAX_TIMESTAMP_AT: Final = 35
+_PRODUCER_ID_AT: Final = 43
+_LONG: Final = struct.Struct(">q")
+LOG_APPEND_TIME: Final = 0x08
 _TRANSACTIONAL: Final = 0x10
 _CONTROL: Final = 0x20
 _LEGACY: Final = (0, 1)
@@ -41,18 +45,42 @@ class RecordBatch:
     base_offset: int
     last_offset: int
     count: int
-    codec: int
-    """An index of CODECS; or 5 to 7, which are none."""
-    is_transactional: bool
-    is_control: bool
-    producer_id: int
-    append_time: int | None
-    """When the broker took it, in milliseconds, if that is its records' time (LogAppendTime)."""
-    base_timestamp: int
-    """Milliseconds, from which the records' own times count otherwise."""
-    max_timestamp: int
+    attributes: int
     damage: str | None = None
     """Why nothing in it can be read; its offsets are then those that are plausible."""
+
+    @property
+    def codec(self) -> int:
+        """An index of CODECS; or 5 to 7, which are none."""
+        return self.attributes & CODEC_MASK
+
+    @property
+    def is_transactional(self) -> bool:
+        return bool(self.attributes & _TRANSACTIONAL)
+
+    @property
+    def is_control(self) -> bool:
+        return bool(self.attributes & _CONTROL)
+
+    @property
+    def append_time(self) -> int | None:
+        """When the broker took it, in milliseconds, if that is its records' time (LogAppendTime)."""
+        return self.max_timestamp if self.attributes & LOG_APPEND_TIME else None
+
+    @property
+    def base_timestamp(self) -> int:
+        """Milliseconds, from which the records' own times count otherwise."""
+        return self._long(BASE_TIMESTAMP_AT)
+
+    @property
+    def max_timestamp(self) -> int:
+        """Milliseconds."""
+        return self._long(MAX_TIMESTAMP_AT)
+
+    @property
+    def producer_id(self) -> int:
+        """-1 without one."""
+        return self._long(_PRODUCER_ID_AT)
 
     @property
     def packed(self) -> memoryview:
@@ -64,12 +92,11 @@ class RecordBatch:
         """Where to go on behind it."""
         return self.last_offset + 1
 
-    @property
-    def offsets(self) -> str:
-        """In words."""
-        if self.base_offset == self.last_offset:
-            return f"offset {self.base_offset}"
-        return f"offsets {self.base_offset} to {self.last_offset}"
+    def _long(self, at: int) -> int:
+        if len(self.wire) < HEADER.size:
+            return -1
+        number: int = _LONG.unpack_from(self.wire, at)[0]
+        return number
 
 
 def split(fetched: bytes | memoryview) -> Iterator[RecordBatch]:
@@ -156,30 +183,15 @@ def _read(wire: memoryview, expected: int) -> RecordBatch:
         return _damaged(wire, expected, f"is in an unknown format, {magic}")
     if len(wire) < HEADER.size:
         return _damaged(wire, expected, f"ends inside its header: {len(wire)} bytes")
-    base, _, _, _, crc, attributes, delta, first, newest, producer, _, _, count = HEADER.unpack_from(wire)
+    base, _, _, _, crc, attributes, delta, _, _, _, _, _, count = HEADER.unpack_from(wire)
     if not expected <= base <= _MOST_OFFSET:
         return _damaged(wire, expected, f"begins at offset {base}, not behind the batch before it")
     if not 0 <= count <= delta + 1:
         return _damaged(wire, expected, f"counts {count} records up to {delta} behind its first offset")
-    batch = RecordBatch(
-        wire=wire,
-        base_offset=base,
-        last_offset=base + delta,
-        count=count,
-        codec=attributes & CODEC_MASK,
-        is_transactional=bool(attributes & _TRANSACTIONAL),
-        is_control=bool(attributes & _CONTROL),
-        producer_id=producer,
-        append_time=newest if attributes & _LOG_APPEND_TIME else None,
-        base_timestamp=first,
-        max_timestamp=newest,
-    )
     if calc_crc32c(wire[ATTRIBUTES_AT:]) != crc:
         # What is damaged may be anything, so it isn't taken for a marker or for part of a transaction.
-        return replace(
-            batch, is_transactional=False, is_control=False, damage="has a wrong checksum (CRC-32C)"
-        )
-    return batch
+        return RecordBatch(wire, base, base + delta, count, 0, "has a wrong checksum (CRC-32C)")
+    return RecordBatch(wire, base, base + delta, count, attributes)
 
 
 def _damaged(wire: memoryview, expected: int, damage: str) -> RecordBatch:
@@ -187,4 +199,4 @@ def _damaged(wire: memoryview, expected: int, damage: str) -> RecordBatch:
     (base,) = struct.unpack_from(">q", wire)
     if not expected <= base <= _MOST_OFFSET:
         base = expected
-    return RecordBatch(wire, base, base, 0, 0, False, False, -1, None, -1, -1, damage)
+    return RecordBatch(wire, base, base, 0, 0, damage)
