@@ -22,6 +22,7 @@ from tests.mutants.trial import Module, TrialError, Verdict, try_all
 _ROOT: Final = Path(__file__).parents[2]
 _HERE: Final = Path(__file__).parent
 _RESULTS: Final = _ROOT / "var" / "mutants"
+_TOLD_EVERY: Final = 50
 
 
 class Explanation(NamedTuple):
@@ -102,8 +103,8 @@ def _try(path: Path, named: dict[str, list[str]], explanations: Sequence[Explana
     tried: dict[int, Verdict] = {}
     for number, verdict in try_all(module, [each.source for each in made], _ROOT):
         tried[number] = verdict
-        if sys.stderr.isatty():
-            print(f"\r{len(tried)} of {len(made)}", end="", file=sys.stderr)
+        if len(tried) % _TOLD_EVERY == 0:
+            print(f"{len(tried)} of {len(made)}", file=sys.stderr, flush=True)
     outcome = judged(str(path), source, [(made[at], tried[at]) for at in sorted(tried)], explanations)
     for mutant in outcome.survivors:
         print(f"\n{difference(source, mutant, str(path))}\n  change: {mutant.name}")

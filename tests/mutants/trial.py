@@ -5,6 +5,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
+import resource
 import signal
 import sys
 import threading
@@ -19,9 +20,11 @@ from typing import Final
 
 import pytest
 
-_PATIENCE: Final = 5.0
-"""So many times as long as the unchanged module takes, and _AT_LEAST_S, is for ever."""
-_AT_LEAST_S: Final = 10.0
+_PATIENCE: Final = 3.0
+"""So many times the CPU that the unchanged module takes, and _AT_LEAST_S, is for ever."""
+_AT_LEAST_S: Final = 3.0
+_IDLE: Final = 10.0
+"""A change may make the tests wait: so many times the limit of CPU, by the clock, is for ever too."""
 _OPTIONS: Final = (
     *("-x", "-q", "--fast", "--hypothesis-profile=mutants", "-p", "no:cacheprovider"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # of plugins that are imported already
@@ -65,16 +68,16 @@ def try_all(
     unchanged = (root / module.path).read_text()
     output = root / "var" / "mutants" / "output.txt"
     output.parent.mkdir(parents=True, exist_ok=True)
-    took = _prepare(module, unchanged, output)
-    limit = _AT_LEAST_S + _PATIENCE * took
+    limit = round(_AT_LEAST_S + _PATIENCE * _prepare(module, unchanged, output))
     left = list(enumerate(sources))[::-1]
     running: dict[int, tuple[int, float]] = {}
     try:
         while left or running:
             while left and len(running) < at_once:
                 number, source = left.pop()
-                running[_fork(lambda source=source: _test(module, source))] = number, time.monotonic()
-            for pid, code in _ended(running, limit):
+                pid = _fork(lambda source=source: _test(module, source, limit))
+                running[pid] = number, time.monotonic()
+            for pid, code in _ended(running, _IDLE * limit):
                 number, _ = running.pop(pid)
                 yield number, _verdict(code)
     finally:
@@ -84,7 +87,7 @@ def try_all(
 
 
 def _prepare(module: Module, unchanged: str, output: Path) -> float:
-    """Run the tests as they are, and import here what they import from elsewhere; seconds of a second run."""
+    """Run the tests as they are, and import here what they need from elsewhere. CPU seconds of a second run."""
     imported = output.with_name("imported.txt")
 
     def first() -> int:
@@ -93,8 +96,7 @@ def _prepare(module: Module, unchanged: str, output: Path) -> float:
         return code
 
     for number, run in enumerate((first, lambda: _test(module, unchanged))):
-        began = time.monotonic()
-        _, status = os.waitpid(_fork(run, output), 0)
+        _, status, usage = os.wait4(_fork(run, output), 0)
         if (code := os.waitstatus_to_exitcode(status)) != 0:
             raise TrialError(f"{module.path}, unchanged: its tests end with {code}:\n{output.read_text()}")
         if number == 0:
@@ -102,7 +104,7 @@ def _prepare(module: Module, unchanged: str, output: Path) -> float:
                 _import(name)
     if (others := threading.active_count() - 1) > 0:
         raise TrialError(f"{others} threads run, which no child will have")
-    return time.monotonic() - began
+    return usage.ru_utime + usage.ru_stime
 
 
 def _foreign(modules: Iterable[ModuleType]) -> Iterator[str]:
@@ -140,7 +142,9 @@ def _fork(run: Callable[[], int], output: Path | None = None) -> int:
         os._exit(code)
 
 
-def _test(module: Module, source: str) -> int:
+def _test(module: Module, source: str, cpu_s: int | None = None) -> int:
+    if cpu_s is not None:
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     sys.meta_path.insert(0, _Changed(module, source))
     return int(pytest.main([*_OPTIONS, *module.tests]))
 
@@ -159,7 +163,7 @@ def _ended(running: dict[int, tuple[int, float]], limit: float) -> Iterator[tupl
 
 
 def _verdict(code: int | None) -> Verdict:
-    if code is None:
+    if code is None or code in (-signal.SIGKILL, -signal.SIGXCPU):
         return Verdict.HUNG
     if code in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED):
         return Verdict.NOTICED  # not even collected: the unchanged module is
