@@ -35,6 +35,16 @@ test: install check ## install what is missing, then check and test everything; 
 	$(BIN)/python -m pytest -m "not alone" -n $(WORKERS) --dist loadfile $(TESTS); beside=$$?; \
 	case "$$alone $$beside" in "0 0"|"0 5"|"5 0") ;; *) exit 1 ;; esac
 
+# What needs neither Kafka nor ClickHouse nor a process: says at its end what it left out.
+.PHONY: test-fast
+test-fast: $(VENV)/.installed ## test what needs no server, in about a minute; TESTS=tests/streams a part
+	@$(BIN)/python -m pytest -q --fast --hypothesis-profile=fast -n 2 --dist loadfile $(TESTS)
+
+MIN ?= 90
+.PHONY: mutants
+mutants: $(VENV)/.installed ## which changes no test notices: MODULES="streams/windows/packing.py ..." MIN=90
+	@$(BIN)/python -m tests.mutants --min $(MIN) $(MODULES)
+
 .PHONY: check
 check: $(VENV)/.installed ## lint, formatting, types, the direction of imports
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ from infra.kafka import LocalKafka
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings
 
-pytest_plugins = ["tests.ending", "tests.sharing"]
+pytest_plugins = ["tests.ending", "tests.fast", "tests.sharing"]
 
 _KAFKA_IMAGE = "confluentinc/cp-kafka:8.1.0"
 _LARGEST_BATCH = 16 * 1024 * 1024 + 64 * 1024
@@ -31,6 +31,20 @@ _LARGEST_BATCH = 16 * 1024 * 1024 + 64 * 1024
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+# A failure is told as it was found: to make it small can take a minute (--hypothesis-profile=fast).
+hypothesis.settings.register_profile(
+    "fast",
+    parent=hypothesis.settings.get_profile("any machine"),
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.reuse, hypothesis.Phase.generate],
+    max_examples=10,
+)
+hypothesis.settings.register_profile(
+    "mutants",
+    parent=hypothesis.settings.get_profile("fast"),
+    max_examples=50,
+    database=None,
+    derandomize=True,
 )
 hypothesis.settings.load_profile("any machine")
 

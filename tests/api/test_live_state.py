@@ -164,6 +164,7 @@ class TestWindows:
 
 
 class TestFigures:
+    @pytest.mark.slow
     def test_merged_over_panes_and_partitions_they_equal_those_of_the_requests(
         self, state: LiveState
     ) -> None:

@@ -181,6 +181,7 @@ async def test_in_a_hurry_nobody_is_waited_for_but_storage_gets_a_moment(
     assert least - 0.5 <= time.monotonic() - begun < least + 30
 
 
+@pytest.mark.slow
 async def test_stopping_while_parts_still_start_leaves_none(tmp_path: Path) -> None:
     slow = part("slow", "import time; time.sleep(600)", tmp_path)
     supervisor = Supervisor([Stage([slow])], Seen())

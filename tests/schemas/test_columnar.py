@@ -142,6 +142,7 @@ class TestBadValues:
         assert batch.frame.height == 0
         assert reasons(batch) == dict(enumerate([reason for *_, reason in BAD] * 30))
 
+    @pytest.mark.slow
     def test_a_large_batch_is_searched_for_its_few_bad_ones(self) -> None:
         values: list[bytes | None] = [value(request(number)) for number in range(20_000)]
         places = [0, 1, 777, 9_999, 10_000, 19_999]
@@ -180,6 +181,7 @@ class TestBadValues:
             assert rows(batch.frame) == [request(0), request(2), request(3)]
 
 
+@pytest.mark.slow
 class TestMutations:
     @pytest.mark.parametrize("columns", [None, ["occurred_at", "space_id", "total_us"]])
     def test_no_neighbour_is_harmed(self, columns: list[str] | None) -> None:

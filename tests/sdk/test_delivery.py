@@ -116,6 +116,7 @@ def test_the_bound_is_on_memory_really_held() -> None:
     assert 0.6 * limit < held <= limit
 
 
+@pytest.mark.slow
 def test_events_that_wait_are_nothing_to_the_garbage_collector() -> None:
     buffer = Buffer(4_000_000)
     gc.collect()

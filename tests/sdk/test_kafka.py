@@ -115,6 +115,7 @@ def test_the_wire_format_is_the_platforms() -> None:
         assert record_type(topic).fingerprint == schema(name).fingerprint
 
 
+@pytest.mark.slow
 def test_kafka_comes_late_goes_and_comes_back(
     tmp_path: Path,
     service: str,

@@ -83,6 +83,7 @@ def priced_by_tokens() -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.slow
 def test_it_equals_the_price_list_for_every_model_in_it() -> None:
     usages = [(812, 0, 97, 0), (1_001, 333, 57, 11), (250_007, 100_003, 4_001, 1_999)]
     moments = [datetime(2024, 2, 29, 0, 30, tzinfo=UTC), datetime(2026, 6, 1, 17, 45, tzinfo=UTC)]

@@ -40,6 +40,7 @@ KINDS = st.sampled_from(["good", "good", "good", "started", "broken", "future", 
 
 @given(st.lists(st.lists(KINDS, min_size=1, max_size=6), min_size=2, max_size=4))
 @settings(max_examples=60, deadline=None)
+@pytest.mark.slow
 def test_partitions_that_are_read_together_hold_what_they_hold_when_read_apart(
     kinds: list[list[str]],
 ) -> None:

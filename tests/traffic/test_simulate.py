@@ -200,6 +200,7 @@ def test_every_instance_is_sampled_every_ten_seconds() -> None:
     assert set(breakers.select("value", "state").iter_rows()) <= {(0.0, "closed"), (2.0, "open")}
 
 
+@pytest.mark.slow
 def test_each_corrupt_message_is_refused_for_its_own_reason_and_its_neighbours_are_not() -> None:
     codec = Codec(schema("RequestEvent"))
     reasons: dict[str, set[str]] = {kind: set() for kind in KINDS}
@@ -224,12 +225,14 @@ def test_each_corrupt_message_is_refused_for_its_own_reason_and_its_neighbours_a
 
 
 @pytest.mark.parametrize("count", [10_000, None])
+@pytest.mark.slow
 def test_as_many_messages_are_corrupt_as_were_asked_for(count: int | None) -> None:
     of = islice(messages(scenario(corrupt=7, count=count), Encoder()), 2)
     kinds = Counter(kind for block in of for part in block for kind in part.kinds)
     assert sum(number for kind, number in kinds.items() if kind.startswith("corrupt")) == 7
 
 
+@pytest.mark.slow
 def test_messages_are_in_the_order_in_which_they_are_due() -> None:
     for topic in ("chat.requests", "chat.spans", "chat.samples"):
         due = np.concatenate([part.due_us for part in sent(scenario(corrupt=5), topic)])

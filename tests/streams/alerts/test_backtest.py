@@ -234,6 +234,7 @@ def test_a_budget_counts_from_where_its_period_began_and_tells_what_is_reached_l
     assert 0 < len(later) < len(whole)
 
 
+@pytest.mark.slow
 def test_the_days_turn_begins_a_new_budget() -> None:
     shares = traffic(30, START) | traffic(30, START + DAY)
     end = START + DAY + 40 * MINUTE

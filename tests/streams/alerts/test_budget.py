@@ -347,6 +347,7 @@ def test_of_too_many_that_reach_a_step_at_once_the_rest_are_told_next() -> None:
     assert len(judge.take(topic.records, minute(2)).alerts) == 2
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_users_are_counted_in_columns() -> None:
     users, judge = 100_000, judge_of(budget(limit="1M tokens"))
     chance = np.random.default_rng(5)

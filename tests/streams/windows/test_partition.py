@@ -72,6 +72,7 @@ def expected(requests: list[Request], length: int = MINUTE) -> dict[Any, Any]:
 
 @given(many(), st.data())
 @settings(max_examples=40, deadline=None)
+@pytest.mark.slow
 def test_windows_equal_a_count_by_hand_however_the_requests_are_cut_into_batches(
     requests: list[Request], data: st.DataObject
 ) -> None:
@@ -93,6 +94,7 @@ def test_windows_equal_a_count_by_hand_however_the_requests_are_cut_into_batches
 
 @given(many(), st.data())
 @settings(max_examples=40, deadline=None)
+@pytest.mark.slow
 def test_batches_that_come_again_after_a_crash_count_once(
     requests: list[Request], data: st.DataObject
 ) -> None:
@@ -112,6 +114,7 @@ def test_batches_that_come_again_after_a_crash_count_once(
 
 @given(many(largest=30), many(largest=30))
 @settings(max_examples=30, deadline=None)
+@pytest.mark.slow
 def test_the_rows_of_partitions_add_up(here: list[Request], there: list[Request]) -> None:
     tables: dict[tuple[str, int], list[Any]] = {}
     for requests in (here, there):
@@ -160,6 +163,7 @@ def test_minutes_are_written_at_intervals_seconds_at_every_step_and_both_before_
     assert {block.rows["requests"][0].as_py() for block in store.blocks.values()} == {2}
 
 
+@pytest.mark.slow
 def test_each_partition_writes_its_minutes_once_a_second_at_a_time_of_its_own() -> None:
     plan = Plan(((SPACE, MINUTES), (SPACE, SECONDS)), lateness=10 * SECOND, write_every=SECOND)
     wrote: dict[int, list[int]] = {}

@@ -6,6 +6,7 @@ The model knows the log alone. Whatever way it is read, and however often, the b
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -284,3 +285,4 @@ TestAnyHistory.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+TestAnyHistory.pytestmark = [pytest.mark.slow]
