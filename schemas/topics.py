@@ -18,8 +18,10 @@ def _compacted() -> dict[str, str]:
         "cleanup.policy": "compact",
         "max.message.bytes": str(_LARGEST_BLOCK),
         "min.cleanable.dirty.ratio": "0.2",
-        # What a late writer has replaced must still be there when it is noticed.
+        # What a late writer has replaced must still be there when it is noticed: the lag counts from when
+        # a record has landed, whatever its writer's clock said when it was paused.
         "min.compaction.lag.ms": str(5 * _MINUTE_MS),
+        "message.timestamp.type": "LogAppendTime",
         "segment.bytes": str(64 * 1024 * 1024),
         "segment.ms": str(30 * _MINUTE_MS),
         "delete.retention.ms": str(30 * _MINUTE_MS),

@@ -12,17 +12,26 @@ metadata of the group's committed offset). From these follows, for each record, 
   also if what it replaced has been compacted away, and also if that was a deletion;
 - of all others the one of the highest rank holds, wherever it lies.
 
-Where the last record of a key is not the one that holds, the key is outdated: its owner writes it again.
+Once a partition is owned, what holds is what its owner has written, and nothing else.
+
+Where the last record of a key is not the one that holds, or may not be, the key is outdated: its owner
+writes it again.
 """
 
+import re
 import struct
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 RANK_HEADER: Final = "chatgauge-rank"
 _RANK: Final = struct.Struct(">qq")
+_MOST: Final = 10**17
+"""No epoch and no sequence comes this far: what says so is not ours."""
+_NOTE: Final = re.compile(
+    r"owner: epoch (\d{1,18}) since (\d{1,18})(?: after epoch (\d{1,18}) since (\d{1,18}))?", re.ASCII
+)
 
 
 class Rank(NamedTuple):
@@ -38,23 +47,45 @@ class Rank(NamedTuple):
         return _RANK.pack(*self)
 
 
+class Since(NamedTuple):
+    """From `offset` on, an offset of the changelog partition, only records of `epoch` and later hold."""
+
+    epoch: int
+    offset: int
+
+
 class Claim(NamedTuple):
-    """From `since` on, an offset of the changelog partition, only records of `epoch` and later hold."""
+    """As `Since`; with `after`, an earlier claim, as long as not everything is restored that was outdated
+    when this one was made. Until then records before `since` are still to be told apart by that one."""
 
     epoch: int
     since: int
+    after: Since | None = None
 
     def note(self) -> str:
         """As the metadata of a committed offset."""
-        return f"owner: epoch {self.epoch} since {self.since}"
+        note = f"owner: epoch {self.epoch} since {self.since}"
+        return (
+            note if self.after is None else f"{note} after epoch {self.after.epoch} since {self.after.offset}"
+        )
 
     @classmethod
     def read(cls, note: str) -> "Claim":
         """From the metadata of a committed offset; of anything else, no claim."""
-        words = note.split()
-        if words[:2] == ["owner:", "epoch"] and len(words) == 5 and words[2].isdigit() and words[4].isdigit():
-            return cls(int(words[2]), int(words[4]))
-        return UNCLAIMED
+        if (found := _NOTE.fullmatch(note)) is None:
+            return UNCLAIMED
+        epoch, since, *after = (int(digits) for digits in found.groups() if digits is not None)
+        return cls(epoch, since, Since(*after) if after else None)
+
+    def complete(self) -> "Claim":
+        """The same, when everything is restored."""
+        return self._replace(after=None)
+
+    def refuses(self, offset: int, epoch: int) -> bool:
+        """Whether the record of this epoch that lies there is a zombie's."""
+        if offset >= self.since and epoch < self.epoch:
+            return True
+        return self.after is not None and offset >= self.after.offset and epoch < self.after.epoch
 
 
 UNCLAIMED: Final = Claim(0, 0)
@@ -75,7 +106,9 @@ def rank_of(headers: Iterable[tuple[str, bytes | None]]) -> Rank | None:
     """The rank in a record's headers; None when there is none, or none that can be read."""
     for name, value in headers:
         if name == RANK_HEADER and value is not None and len(value) == _RANK.size:
-            return Rank(*_RANK.unpack(value))
+            rank = Rank(*_RANK.unpack(value))
+            if 0 <= rank.epoch < _MOST and 0 <= rank.sequence < _MOST:
+                return rank
     return None
 
 
@@ -84,17 +117,21 @@ class SupersededError(Exception):
 
 
 class Entries:
-    """The entries of one changelog partition that hold, by key."""
+    """The entries of one changelog partition that hold, by key.
 
-    def __init__(self, claim: Claim = UNCLAIMED) -> None:
+    `claim` is the latest that is known; `epoch` the latest that is known to have been begun.
+    """
+
+    def __init__(self, claim: Claim = UNCLAIMED, epoch: int = 0) -> None:
         self.claim = claim
-        """The latest claim that is known."""
         self.next_offset = 0
-        """Where the first record lies that has not been taken yet."""
+        """Every record before it has been taken, or is the owner's."""
+        self._is_owned = False
         self._values: dict[bytes, bytes] = {}
         self._ranks: dict[bytes, Rank] = {}
         self._outdated: dict[bytes, None] = {}
-        self._epoch = 0
+        self._written: set[int] = set()
+        self._epoch = max(epoch, claim.epoch)
         self._sequence = 0
 
     @property
@@ -104,77 +141,107 @@ class Entries:
 
     @property
     def outdated(self) -> Sequence[bytes]:
-        """Keys of which the last record is not the one that holds: they have to be written again."""
+        """Keys of which the last record may not be the one that holds: they have to be written again."""
         return list(self._outdated)
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether a claim of this worker's was the last that is known."""
+        return self._is_owned
 
     def __len__(self) -> int:
         return len(self._values)
 
     def take(self, entry: Entry) -> None:
-        """Take a record, in the order of the log, while the partition is recovered."""
+        """Take a record. Of a partition that was owned, what has not been taken before is another's."""
+        if self._is_owned:
+            if entry.offset >= self.next_offset:
+                self._take_foreign(entry)
+            return
         self.next_offset = max(self.next_offset, entry.offset + 1)
         if entry.key is None:
             return  # of no key, it replaces nothing
-        rank = entry.rank or Rank(0, entry.offset)
+        rank = entry.rank or self._rank_by_place(entry.offset)
         self._epoch = max(self._epoch, rank.epoch)
         known = self._ranks.get(entry.key)
-        is_zombies = entry.offset >= self.claim.since and rank.epoch < self.claim.epoch
-        if is_zombies or (known is not None and rank < known):
+        if self.claim.refuses(entry.offset, rank.epoch) or (known is not None and rank < known):
             self._outdated[entry.key] = None
             return
         self._ranks[entry.key] = rank
+        self._outdated.pop(entry.key, None)
         self._hold(entry.key, entry.value)
 
     def next_claim(self) -> Claim:
         """The claim of whoever owns the partition next, having taken all records before `next_offset`."""
-        return Claim(max(self._epoch, self.claim.epoch) + 1, self.next_offset)
+        after = None
+        if self._outdated and self.claim != UNCLAIMED:
+            after = self.claim.after or Since(self.claim.epoch, self.claim.since)
+        return Claim(self._epoch + 1, self.next_offset, after)
 
     def own(self, claim: Claim) -> None:
         """The partition is ours: what is taken from now on are records of others."""
         self.claim = claim
+        self._is_owned = True
         self._epoch = claim.epoch
         self._sequence = 0
         self._ranks.clear()
+        self._written.clear()
 
     def write(self, key: bytes, value: bytes | None) -> Rank:
-        """Have an entry, or delete it; the rank under which the owner is to write it."""
+        """Have an entry, or delete it; the rank under which the owner is to write it.
+
+        Until it is known to be `written` its key is outdated: it may be there or not.
+        """
         rank = Rank(self.claim.epoch, self._sequence)
         self._sequence += 1
         self._hold(key, value)
+        self._outdated[key] = None
         return rank
 
-    def repel(self, entries: Iterable[Entry]) -> None:
-        """Take records that lie between the owner's own: they hold no more, and their keys are outdated.
+    def written(self, keys: Iterable[bytes], offsets: Iterable[int]) -> None:
+        """Kafka has what the owner wrote last of these keys, at these offsets."""
+        for key in keys:
+            self._outdated.pop(key, None)
+        self._written.update(offsets)
+
+    @property
+    def end(self) -> int:
+        """The offset past the owner's last record, as far as it is known."""
+        return max(self._written, default=self.next_offset - 1) + 1
+
+    def others(self, end: int) -> Sequence[int]:
+        """The offsets before `end` that have not been taken yet and are not the owner's, in their order."""
+        return [offset for offset in range(self.next_offset, end) if offset not in self._written]
+
+    def repel(self, entries: Iterable[Entry], end: int) -> None:
+        """Take all records of others before `end`: they don't hold, and their keys are outdated.
 
         Raises SupersededError when one of them is of a later owner.
         """
         for entry in entries:
             if entry.rank is not None and entry.rank.epoch > self.claim.epoch:
                 raise SupersededError(f"epoch {entry.rank.epoch} has begun, ours was {self.claim.epoch}")
-            if entry.key is not None:
-                self._outdated[entry.key] = None
+            self._take_foreign(entry)
+        self.next_offset = max(self.next_offset, end)
+        self._written = {offset for offset in self._written if offset >= self.next_offset}
+
+    def _take_foreign(self, entry: Entry) -> None:
+        self.next_offset = max(self.next_offset, entry.offset + 1)
+        if entry.rank is not None:
+            self._epoch = max(self._epoch, entry.rank.epoch)
+        if entry.key is not None:
+            self._outdated[entry.key] = None
+
+    def _rank_by_place(self, offset: int) -> Rank:
+        """Of a record whose writer doesn't say: an earlier version's, which knew of no claims.
+
+        It may have run after this one, too. Then it has left no claim on record, and what it wrote last
+        holds.
+        """
+        return Rank(self._epoch if self.claim == UNCLAIMED else 0, offset)
 
     def _hold(self, key: bytes, value: bytes | None) -> None:
-        self._outdated.pop(key, None)
         if value is None:
             self._values.pop(key, None)
         else:
             self._values[key] = value
-
-
-@dataclass
-class WritePositions:
-    """Where the owner's records lie, to notice those of others: its own follow one another."""
-
-    next_offset: int
-    """Where its next record comes to lie, if nobody else writes."""
-
-    def others(self, own: Collection[int], end: int) -> list[int]:
-        """The offsets before `end` that are not the owner's, since this was last asked.
-
-        `own` are the offsets of what the owner has written since.
-        """
-        begin, self.next_offset = self.next_offset, max(self.next_offset, end)
-        if len(own) == end - begin:
-            return []
-        return sorted(set(range(begin, end)).difference(own))

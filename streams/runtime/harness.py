@@ -26,7 +26,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP, EventT
 
 from clients.kafka.publisher import Message
-from clients.retry import retrying
+from clients.retry import GivenUp, retrying
 from infra.liveness import Part
 from infra.settings import KafkaSettings
 from schemas.codec import Codec
@@ -36,7 +36,7 @@ from schemas.topics import Topic
 from streams.runtime import application, metrics
 from streams.runtime.application import Acknowledge, attend, broker_url, give_up, new_app
 from streams.runtime.changelog import Changelog
-from streams.runtime.entries import Claim
+from streams.runtime.entries import Claim, SupersededError
 from streams.runtime.errors import LogUnavailableError, MovedError
 from streams.runtime.fetch import Fetch
 from streams.runtime.following import Following
@@ -173,6 +173,7 @@ class Harness:
         self._one_at_a_time = asyncio.Lock()
         self._begun = False
         self._watched_at: Micros = 0
+        self._superseded: set[int] = set()
 
     async def expect(self, assigned: frozenset[int]) -> set[int]:
         """Partitions of the source are assigned; those of the changelog that have to be read whole."""
@@ -191,10 +192,7 @@ class Harness:
                 with self._unit.waiting(f"what {self._wiring.name} has to know to begin"):
                     await self._agent.begin(self)
             mine = sorted(tp.partition for tp in self._consumer.assignment() if tp.topic == source)
-            try:
-                await asyncio.gather(*map(self._take_over, mine))
-            except MovedError as error:
-                log.info("%s: %s; another rebalance is under way", self._wiring.name, error)
+            if not await self._take_all_over(mine):
                 return
             self._following.begin_anew()
             states = {partition: self._readable(partition) for partition in mine}
@@ -208,7 +206,19 @@ class Harness:
                 await self._agent.resume(self)
             self._unit.started()
 
+    async def _take_all_over(self, partitions: Sequence[int]) -> bool:
+        """Whether they are ours now. If not, another rebalance is under way, and we are asked again."""
+        try:
+            async with asyncio.TaskGroup() as taking:
+                for partition in partitions:
+                    taking.create_task(self._take_over(partition))
+        except* (MovedError, GivenUp) as errors:
+            log.info("%s: %s; another rebalance is under way", self._wiring.name, errors.exceptions[0])
+        return all(map(self._changelog.owns, partitions))
+
     async def _take_over(self, partition: int) -> None:
+        generation = self._app.consumer_generation_id
+
         def failed(error: Exception, number: int, wait: float) -> None:
             where = f"{self._changelog.topic}/{partition}"
             log.warning("%s is not taken over yet: %s; attempt %d in %.1f s", where, error, number, wait)
@@ -218,6 +228,7 @@ class Harness:
                 lambda: self._changelog.take_over(partition),
                 passes=lambda error: isinstance(error, LogUnavailableError),
                 failed=failed,
+                wanted=lambda: self._app.consumer_generation_id == generation,
             )
 
     def _readable(self, partition: int) -> dict[bytes, State]:
@@ -236,6 +247,7 @@ class Harness:
         """The partitions are going away."""
         self._await_assignment()
         self._following.begin_anew()
+        self._superseded.clear()
         self._changelog.release()
         self._taken.clear()
         self._agent.forget()
@@ -273,7 +285,16 @@ class Harness:
             self._watched_at = now
             metrics.KEPT_ENTRIES.labels(self._changelog.topic).set(len(self._changelog))
             await self._changelog.watch()
+            self._require_ownership()
             await self._look_for_work()
+
+    def _require_ownership(self) -> None:
+        """A partition that a later owner has begun to write is soon taken from us. If not, that was none."""
+        superseded = {partition for partition in self._taken if not self._changelog.owns(partition)}
+        if known := superseded & self._superseded:
+            where = f"{self._changelog.topic}, partitions {sorted(known)}"
+            raise SupersededError(f"{where}: a later owner has written, and they are assigned to us still")
+        self._superseded = superseded
 
     async def _look_for_work(self) -> None:
         places = [TP(self._wiring.source.name, partition) for partition in self._taken]

@@ -22,7 +22,8 @@ _FETCH_MS: Final = 500
 End = Callable[[int], Awaitable[int]]
 """The offset past a partition's last record. Raises KafkaError."""
 PutClaim = Callable[[int, Claim], Awaitable[None]]
-"""Commits a claim of a partition. Raises MovedError when the partition is not ours."""
+"""Commits a claim of a partition. Raises MovedError when the partition is not ours, and KafkaError or
+TimeoutError."""
 
 
 class TopicLog:
@@ -84,4 +85,7 @@ class TopicLog:
 
     async def claim(self, partition: int, claim: Claim) -> None:
         """As in `Log`."""
-        await self._put_claim(partition, claim)
+        try:
+            await self._put_claim(partition, claim)
+        except (KafkaError, TimeoutError) as error:
+            raise LogUnavailableError(f"{type(error).__name__}: {error}") from error

@@ -112,9 +112,9 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         """Commit offsets, each with its partition's note. False when the group has a newer generation."""
         consumer, notes = self._ensure_consumer(), cast("BatchConsumer", self.consumer)
         positions = {
-            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, notes.note_of(tp))
+            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, note)
             for tp, offset in offsets.items()
-            if tp in self.assignment()
+            if tp in self.assignment() and (note := notes.note_of(tp)) is not None
         }
         try:
             async with asyncio.timeout(_COMMIT_WITHIN_S):
@@ -126,6 +126,22 @@ class _ConsumerThread(AIOKafkaConsumerThread):
             await self.crash(error)
             return False
         return len(positions) == len(offsets)
+
+    async def commit_note(self, tp: TP, offset: int, note: str) -> bool:
+        """Commit an offset with this note. False when the group has a newer generation, or the partition is
+        not assigned. Raises KafkaError or TimeoutError when it may be committed or not."""
+        return bool(await self.call_thread(self._commit_note, tp, offset, note))
+
+    async def _commit_note(self, tp: TP, offset: int, note: str) -> bool:
+        place = TopicPartition(tp.topic, tp.partition)
+        try:
+            # Here, not around the call: what is given up must not be committed after what comes next.
+            async with asyncio.timeout(_COMMIT_WITHIN_S):
+                await self._ensure_consumer().commit({place: OffsetAndMetadata(offset, note)})
+        except (CommitFailedError, IllegalStateError) as error:
+            self.log.info("%s: %s is not committed: %s", self.app.conf.id, note, error)
+            return False
+        return True
 
     async def committed_notes(self, places: Collection[TP]) -> dict[TP, str]:
         """What is committed with the offsets of these partitions."""
@@ -184,23 +200,30 @@ class BatchConsumer(RecordConsumer):
         return end is not None and self._next(tp) >= end
 
     async def committed_notes(self, places: Collection[TP]) -> dict[TP, str]:
-        """What is committed with the offsets of these partitions of sources."""
-        return await self._consumer_thread.committed_notes(places)
+        """What is committed with the offsets of these partitions of sources; from now on, with each."""
+        found = await self._consumer_thread.committed_notes(places)
+        self._notes.update({tp: found.get(tp, "") for tp in places})
+        return found
 
     async def commit_note(self, tp: TP, note: str) -> bool:
         """Commit a note with the offset of a partition, now and from now on.
 
-        False when Kafka refuses it, as the group has a newer generation.
+        False when Kafka refuses it, as the group has a newer generation. Raises KafkaError or TimeoutError
+        when it may be committed or not.
         """
-        committed = (await self._consumer_thread.committed_offsets([tp])).get(tp)
-        if committed is None:
-            committed = (await self.earliest_offsets(tp))[tp]
+        async with asyncio.timeout(_COMMIT_WITHIN_S):
+            committed = (await self._consumer_thread.committed_offsets([tp])).get(tp)
+            if committed is None:
+                committed = (await self.earliest_offsets(tp))[tp]
         self._notes[tp] = note
-        return await self._commit({tp: committed})
+        if await self._consumer_thread.commit_note(tp, committed, note):
+            return True
+        self._notes.pop(tp, None)
+        return False
 
-    def note_of(self, tp: TP) -> str:
-        """What is committed with the offsets of a partition."""
-        return self._notes.get(tp, "")
+    def note_of(self, tp: TP) -> str | None:
+        """What is committed with the offsets of a partition. None: it isn't known, and must not be lost."""
+        return self._notes.get(tp)
 
     @property
     def _consumer_thread(self) -> "_ConsumerThread":
