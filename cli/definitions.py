@@ -80,7 +80,7 @@ def endpoints() -> dict[str, Endpoint]:
 
 async def _followed(topic: Topic) -> Mapping[str, Definition]:
     # The client says in many lines what our error says in one.
-    for library in ("aiokafka", "streams.catalogue"):
+    for library in ("aiokafka", "clients.kafka", "streams.catalogue"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     bootstrap = KafkaSettings().bootstrap
     async with Catalogue(bootstrap, topic) as catalogue:
@@ -91,6 +91,7 @@ async def _followed(topic: Topic) -> Mapping[str, Definition]:
                 if ready.done() or catalogue.failure not in (None, unread):
                     break
             if ready.done():
+                ready.result()
                 return dict(catalogue.items)
         finally:
             ready.cancel()

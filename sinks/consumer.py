@@ -7,10 +7,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, KafkaTimeoutError
 
-from clients.kafka.consumers import leave
+from clients.kafka.consumers import leave, new_consumer
 from clients.kafka.fetched import leave_bare
 from clients.kafka.tasks import ended_task
 from infra.liveness import Unit
@@ -37,8 +37,6 @@ _STARTED_WITHIN_S: Final = 60.0
 _ANSWERED_WITHIN_S: Final = 30.0
 _ASSIGNMENT: Final = "the group, to say which partitions are ours"
 _SETTINGS: Final[Mapping[str, Any]] = {
-    "enable_auto_commit": False,
-    "auto_offset_reset": "earliest",
     "fetch_max_bytes": _MOST_BYTES,
     "max_partition_fetch_bytes": _PARTITION_BYTES,
     # Records gather for a second anyway. A broker that answers as soon as there is one is asked hundreds of
@@ -79,7 +77,7 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._metrics = metrics
         self._stored_offset = stored_offset
         self._before_leaving = before_leaving
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group_of(topic), **_SETTINGS)
+        self._consumer = new_consumer(bootstrap, group_id=group_of(topic), **_SETTINGS)
         self._epoch = 0
         self._held: frozenset[Tenure] = frozenset()
         self._unplaced: set[Tenure] = set()

@@ -11,11 +11,11 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from clients.kafka.producers import new_producer
 from schemas.topics import REQUESTS, SAMPLES, SPANS
 from traffic.errors import KafkaUnavailableError, MissingTopicError
 
@@ -49,10 +49,9 @@ class Publisher:
         """Messages that Kafka has confirmed."""
 
     async def __aenter__(self) -> Self:
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
+        self._producer = new_producer(
+            self._bootstrap,
             client_id="chatgauge-traffic",
-            acks="all",
             enable_idempotence=True,
             max_batch_size=_BATCH_BYTES,
             request_timeout_ms=int(self._timeout * 1_000),

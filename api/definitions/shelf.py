@@ -18,9 +18,10 @@ _PATIENCE_S: Final = 5.0
 class Followed(Protocol):
     """What is read, as `streams.catalogue.Catalogue` does it."""
 
-    failure: str | None
     unreadable: int
 
+    @property
+    def failure(self) -> str | None: ...
     @property
     def items(self) -> Mapping[str, Definition]: ...
     async def ready(self) -> None: ...

@@ -12,8 +12,9 @@ _EVERY_S: Final = 0.5
 class Reading(Protocol):
     """What reads Kafka on and on."""
 
-    failure: str | None
-    """Why it is not reading; None while it is."""
+    @property
+    def failure(self) -> str | None:
+        """Why it is not reading; None while it is."""
 
 
 async def tell(part: Part, readings: Mapping[str, Reading]) -> None:

@@ -1,7 +1,6 @@
 """What Kafka knows of the groups and topics, looked up again and again."""
 
 import asyncio
-import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,13 +8,14 @@ from types import MappingProxyType
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 
 from api.health.progress import LIVE_STATE, Follower, Offsets, Progress, Sighting
 from api.live.live import Live
 from api.live.reader import Reader
 from api.times import Clock
-from clients.kafka.partitions import partitions
+from clients.kafka.consumers import consuming
+from clients.kafka.failures import AWAY
+from clients.kafka.partitions import administering, partitions
 from schemas.topics import DEAD_LETTERS, REQUESTS
 
 _log = logging.getLogger(__name__)
@@ -55,19 +55,16 @@ class Probe:
         while True:
             try:
                 await self._look_on()
-            except (KafkaError, OSError, TimeoutError) as error:
+            except AWAY as error:
                 self.failure = f"Kafka at {self._bootstrap} does not answer ({type(error).__name__}: {error})"
                 _log.warning("%s", self.failure)
             await asyncio.sleep(self._interval)
 
     async def _look_on(self) -> None:
-        async with contextlib.AsyncExitStack() as stack:
-            admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=5_000)
-            stack.push_async_callback(admin.close)
-            await admin.start()
-            consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap, request_timeout_ms=5_000)
-            stack.push_async_callback(consumer.stop)
-            await consumer.start()
+        async with (
+            administering(self._bootstrap, request_timeout_ms=5_000) as admin,
+            consuming(self._bootstrap, request_timeout_ms=5_000) as consumer,
+        ):
             while True:
                 await self._look(admin, consumer)
                 self.failure = None

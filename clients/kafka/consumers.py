@@ -1,8 +1,10 @@
-"""The end of a Kafka consumer."""
+"""Kafka's consumers: how they are made, and how they end."""
 
 import asyncio
+import contextlib
 import logging
-from typing import Final
+from collections.abc import AsyncIterator
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer
 
@@ -10,7 +12,35 @@ from infra.tasks import end
 
 log = logging.getLogger(__name__)
 
+ISOLATION: Final = "read_committed"
+"""Records of transactions that were aborted are never seen; those of an open one, once it is committed."""
 _LEAVE_WITHIN_S: Final = 2.0
+
+
+def new_consumer(bootstrap: str, **settings: Any) -> AIOKafkaConsumer:
+    """A consumer that reads what is committed, from the beginning, and commits nothing by itself.
+
+    Its `end_offsets` are where open transactions begin, or the end of the log: as far as it can read.
+    Further `settings` are aiokafka's.
+    """
+    ours = {
+        "bootstrap_servers": bootstrap,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "isolation_level": ISOLATION,
+    }
+    return AIOKafkaConsumer(**ours | settings)
+
+
+@contextlib.asynccontextmanager
+async def consuming(bootstrap: str, **settings: Any) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer without a group, connected. Raises KafkaError when Kafka doesn't answer."""
+    consumer = new_consumer(bootstrap, **settings)
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await leave(consumer, "a consumer without a group")
 
 
 async def leave(consumer: AIOKafkaConsumer, name: str) -> None:

@@ -51,9 +51,9 @@ class Link:
         producer.client._on_connection_closed = self._closed
 
     @classmethod
-    async def connected(cls, settings: dict[str, Any]) -> "Link":
-        """Raises KafkaError when Kafka doesn't answer."""
-        link = cls(AIOKafkaProducer(**settings))
+    async def connected(cls, producer: AIOKafkaProducer) -> "Link":
+        """Connects a producer. Raises KafkaError when Kafka doesn't answer."""
+        link = cls(producer)
         try:
             await link._producer.start()
         except BaseException:

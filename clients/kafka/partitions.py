@@ -1,9 +1,22 @@
 """Which partitions there are."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+
+
+@contextlib.asynccontextmanager
+async def administering(bootstrap: str, **settings: Any) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client, connected. Raises KafkaError when Kafka doesn't answer; `settings` are aiokafka's."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, **settings)
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
 
 
 async def partitions(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> list[TopicPartition]:

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.structs import RecordMetadata
 
 from clients.kafka.link import AcknowledgementTimeoutError, Link, Message, ProducerReplacedError, waited
+from clients.kafka.producers import new_producer
 
 __all__ = [
     "AcknowledgementTimeoutError",
@@ -53,8 +54,8 @@ class Publisher:
         self._within_s = within_s
         # Half of the bound, so that aiokafka's own error, which says more, comes first.
         timeout_ms = int(within_s * 500)
-        defaults = {"bootstrap_servers": bootstrap, "acks": "all", "request_timeout_ms": timeout_ms}
-        self._settings = defaults | settings
+        self._bootstrap = bootstrap
+        self._settings = {"request_timeout_ms": timeout_ms} | settings
         self._link: Link | None = None
         self._connecting = asyncio.Lock()
 
@@ -87,10 +88,10 @@ class Publisher:
                 if self._link is not None and self._link.broken:
                     await self._give_up(self._link, "its tasks have ended")
                 if self._link is None:
-                    self._link = await Link.connected(self._settings)
+                    self._link = await Link.connected(new_producer(self._bootstrap, **self._settings))
                 return self._link
         except TimeoutError as error:
-            where = self._settings["bootstrap_servers"]
+            where = self._bootstrap
             raise KafkaConnectionError(f"no connection to {where} in {self._within_s:g} s") from error
 
     async def _give_up(self, link: Link, reason: object) -> None:

@@ -5,14 +5,15 @@ memory when it is sent; a backlog, or what was open at a restart, is read again 
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import OrderedDict
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
+from clients.kafka.consumers import consuming
+from clients.kafka.failures import is_away
+from clients.retry import keeping_up
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import Topic
@@ -24,7 +25,6 @@ log = logging.getLogger(__name__)
 
 _CODEC: Final = Codec(schema("Notification"))
 _OVERHEAD: Final = 200
-_AGAIN_S: Final = 1.0
 _WAIT_MS: Final = 500
 _FETCH: Final = 256 * 1024
 
@@ -88,35 +88,31 @@ class Bodies:
 
     async def _read(self) -> None:
         while self._asked:
-            try:
-                await self._read_asked()
-            except (KafkaError, OSError) as error:
-                log.warning("%s can't be read (%s: %s)", self._topic, type(error).__name__, error)
-                await asyncio.sleep(_AGAIN_S)
+            await keeping_up(self._read_asked, passes=is_away, failed=self._failed)
+
+    def _failed(self, error: Exception, number: int, wait: float) -> None:
+        told = (self._topic, type(error).__name__, error, number, wait)
+        log.warning("%s can't be read (%s: %s); attempt %d in %.1f s", *told)
 
     async def _read_asked(self) -> None:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=_FETCH,
-            fetch_max_wait_ms=_WAIT_MS,
-        )
-        async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(consumer.stop)
-            await consumer.start()
+        limits = {"max_partition_fetch_bytes": _FETCH, "fetch_max_wait_ms": _WAIT_MS}
+        async with consuming(self._bootstrap, **limits) as consumer:
             while self._asked:
-                partition, offset = min(self._asked)
-                tp = TopicPartition(self._topic, partition)
-                if consumer.assignment() != {tp}:
-                    consumer.assign([tp])
-                consumer.seek(tp, offset)
-                records = (await consumer.getmany(tp, timeout_ms=_WAIT_MS)).get(tp, [])
-                if records and records[0].offset == offset:
-                    for record in records:
-                        self._came((partition, record.offset), record.value or b"")
-                elif records or not await self._exists(consumer, tp, offset):
-                    self._gone((partition, offset))
+                await self._read_next(consumer)
+
+    async def _read_next(self, consumer: AIOKafkaConsumer) -> None:
+        """Read what lies at the first place that is asked for, and what a fetch brings with it."""
+        partition, offset = min(self._asked)
+        tp = TopicPartition(self._topic, partition)
+        if consumer.assignment() != {tp}:
+            consumer.assign([tp])
+        consumer.seek(tp, offset)
+        records = (await consumer.getmany(tp, timeout_ms=_WAIT_MS)).get(tp, [])
+        if records and records[0].offset == offset:
+            for record in records:
+                self._came((partition, record.offset), record.value or b"")
+        elif records or not await self._exists(consumer, tp, offset):
+            self._gone((partition, offset))
 
     async def _exists(self, consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int) -> bool:
         begin, end = await consumer.beginning_offsets([tp]), await consumer.end_offsets([tp])

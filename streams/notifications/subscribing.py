@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
+from clients.kafka.consumers import new_consumer
 from clients.kafka.failures import AWAY
 from clients.kafka.publisher import Message, Publisher
 from clients.kafka.sizes import LARGEST_FETCH
@@ -169,10 +170,9 @@ class Subscribing:
         async with contextlib.AsyncExitStack() as stack:
             publisher = Publisher(self._bootstrap, max_request_size=LARGEST_FETCH)
             stack.push_async_callback(publisher.stop)
-            consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap,
+            consumer = new_consumer(
+                self._bootstrap,
                 group_id=GROUP,
-                enable_auto_commit=False,
                 auto_offset_reset="latest",
                 session_timeout_ms=10_000,
                 heartbeat_interval_ms=3_000,

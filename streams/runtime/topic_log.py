@@ -1,13 +1,13 @@
 """The topic below a changelog, on Kafka: its end, what lies in it, and what is appended."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from clients.kafka.follower import read_range
 from clients.kafka.publisher import Message
 from schemas.topics import Topic
 from streams.runtime.changelog import Write
@@ -17,7 +17,6 @@ from streams.runtime.publisher import PatientPublisher
 
 _WITHIN_S: Final = 30.0
 """How long Kafka may take to answer, or to hand over what lies between the owner's writes."""
-_FETCH_MS: Final = 500
 
 End = Callable[[int], Awaitable[int]]
 """The offset past a partition's last record. Raises KafkaError."""
@@ -49,29 +48,11 @@ class TopicLog:
     async def read(self, partition: int, begin: int, end: int) -> Sequence[Entry]:
         """As in `Log`."""
         place = TopicPartition(self.topic, partition)
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-        )
-        found: list[Entry] = []
         try:
-            async with asyncio.timeout(_WITHIN_S), contextlib.AsyncExitStack() as stack:
-                stack.push_async_callback(consumer.stop)
-                await consumer.start()
-                consumer.assign([place])
-                consumer.seek(place, begin)
-                while await consumer.position(place) < end:
-                    records = (await consumer.getmany(place, timeout_ms=_FETCH_MS)).get(place, [])
-                    found += [
-                        Entry(record.offset, record.key, record.value, rank_of(record.headers))
-                        for record in records
-                        if record.offset < end
-                    ]
+            records = await read_range(self._bootstrap, place, begin, end, within_s=_WITHIN_S)
         except (KafkaError, TimeoutError) as error:
             raise LogUnavailableError(f"{type(error).__name__}: {error}") from error
-        return found
+        return [Entry(record.offset, record.key, record.value, rank_of(record.headers)) for record in records]
 
     async def append(
         self, partition: int, writes: Sequence[Write], wanted: Callable[[], bool]

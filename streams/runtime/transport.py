@@ -25,9 +25,9 @@ from faust.types import TP, AppT, Message
 from faust.types.tuples import ConsumerMessage
 from yarl import URL
 
-from clients.kafka.consumers import leave
+from clients.kafka.consumers import ISOLATION, leave
 from clients.kafka.fetched import ALL, Fetched, leave_packed
-from infra.client_tasks import ended_task
+from clients.kafka.tasks import ended_task
 from infra.liveness import Part
 from infra.tasks import end
 from streams.runtime.fetch import Fetch
@@ -75,7 +75,7 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         # Faust has no settings for these; the consumer reads them when it starts.
         consumer._fetch_max_wait_ms = batching.linger // timedelta(milliseconds=1)
         consumer._fetch_min_bytes = batching.min_bytes
-        consumer._isolation_level = "read_committed"
+        consumer._isolation_level = ISOLATION
         return consumer
 
     def close(self) -> None:
