@@ -27,7 +27,7 @@ from yarl import URL
 
 from clients.kafka.consumers import leave
 from clients.kafka.fetched import ALL, Fetched, leave_packed
-from infra.client_tasks import ended_task
+from clients.kafka.tasks import ended_task
 from infra.liveness import Part
 from infra.tasks import end
 from streams.runtime.fetch import Fetch
