@@ -33,7 +33,7 @@ def outcomes(part: Part, *, each: bool, only: str = "") -> Iterator[Outcome]:
     for one in wanted:
         for how in WAYS:
             # The process may be another by now: the same task is the one of the same kind, and name.
-            same = [task for task in long_lived(part) if task.kind == one.kind]
+            same = [task for task in part.tasks() if task.kind == one.kind]
             named = [task for task in same if task.name == one.name]
             if not same:
                 continue

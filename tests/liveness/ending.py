@@ -13,7 +13,7 @@ from tests.liveness.stack import Listed, Part
 BACK_WITHIN_S: Final = 60.0
 _LONG_LIVED_S: Final = 5.0
 _LOOK_EVERY_S: Final = 0.1
-_LATE_S: Final = 15.0
+_LATE_S: Final = 8.0
 """Within so long a part has noticed that a task has ended."""
 _STARTED_WITHIN_S: Final = 180.0
 _REASON: Final = re.compile(r"CRITICAL \S+: \w+ ends: .+")
