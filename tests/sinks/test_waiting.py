@@ -35,7 +35,7 @@ async def test_while_clickhouse_is_in_trouble_the_sink_waits_for_it(place: Place
             await running.until(lambda: running.part.report().state is State.RUNNING)
 
     assert wait.unit == place.requests.name
-    assert "NOT_ENOUGH_SPACE" in wait.what
+    assert "code: 243" in wait.what
 
 
 async def test_a_halted_partition_is_told_and_is_no_work(
