@@ -75,6 +75,10 @@ fuzz: $(VENV)/.installed ## new inputs to the decoders; SECONDS=600, COUNT=cases
 faults: install ## faults on the running parts, then the comparison: SEED=1 COUNT=200; report in var/faults
 	$(BIN)/python -m tests.faults --seed $(or $(SEED),1) --count $(or $(COUNT),200) --report var/faults
 
+.PHONY: liveness
+liveness: install ## each long-lived task of each part ended from inside: LIVENESS="--parts sink,api --each"
+	$(BIN)/python -m tests.liveness $(LIVENESS)
+
 .PHONY: delivery-drill
 delivery-drill: install ## deliveries to failing receivers by a worker that is killed: SEED=1 COUNT=10000 KILLS=10
 	$(BIN)/python -m tests.streams.deliveries.drill --seed $(or $(SEED),1) --count $(or $(COUNT),10000) \

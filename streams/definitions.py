@@ -43,15 +43,21 @@ def encode(definition: Definition) -> bytes:
 
 
 def decode(value: bytes) -> Definition:
-    """The definition in a message's value. Raises SchemaError, or ValueError where the JSON is none."""
+    """The definition in a message's value. Raises SchemaError, or ValueError where the JSON is no object."""
     record = _CODEC.decode(value)
+    try:
+        definition = json.loads(record["definition"])
+    except RecursionError:
+        raise ValueError("the JSON of the definition is nested too deeply") from None
+    if not isinstance(definition, dict):
+        raise ValueError(f"the JSON of the definition is no object: {record['definition'][:40]}")
     return Definition(
         record["id"],
         record["revision"],
         record["provisioned"],
         micros_of(record["changed_at"]),
         record["changed_by"],
-        json.loads(record["definition"]),
+        definition,
     )
 
 

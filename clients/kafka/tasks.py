@@ -16,10 +16,11 @@ def ended_task(client: AIOKafkaConsumer | AIOKafkaProducer) -> str | None:
 
 
 def _tasks(client: AIOKafkaConsumer | AIOKafkaProducer) -> Iterator[tuple[str, "asyncio.Task[Any] | None"]]:
-    yield "the metadata task", client._client._sync_task
     if isinstance(client, AIOKafkaProducer):
+        yield "the metadata task", client.client._sync_task
         yield "the sending task", client._sender.sender_task
         return
+    yield "the metadata task", client._client._sync_task
     if client._fetcher is not None:
         yield "the fetching task", client._fetcher._fetch_task
     coordinator = client._coordinator

@@ -24,6 +24,7 @@ from api.live.live import Live
 from api.live.reader import Reader
 from api.metrics import ApiMetrics, Scrape
 from api.times import Clock
+from infra.liveness import Part
 from infra.settings import ClickHouseSettings, NotificationSettings, WindowSettings
 from schemas.codec import Codec
 from schemas.contract import schema
@@ -153,7 +154,10 @@ class Around:
             admin_key=admin_key,
         )
         metrics = ApiMetrics()
+        self.uptime_s = 0.0
+        self.part = Part("api", clock=lambda: self.uptime_s)
         self.app: FastAPI = create_app(
+            part=self.part,
             live=self.live,
             history=self.history,
             health_checks=Health(

@@ -185,6 +185,23 @@ class TestHealth:
         answer = await http.get("/health/live")
         assert (answer.status_code, answer.json()["status"]) == (200, "alive")
 
+    async def test_it_says_what_the_process_waits_for_and_whether_it_is_stalled(
+        self, parts: Parts, http: httpx.AsyncClient
+    ) -> None:
+        unit = parts.part.unit("chat.alerts")
+        unit.started()
+        running = await http.get("/health/live")
+        with unit.waiting("Kafka"):
+            parts.uptime_s += 7
+            waiting = await http.get("/health/live")
+        parts.part._stalled = "no progress for 60 s"
+        stalled = await http.get("/health/live")
+
+        assert (running.status_code, running.json()["state"]) == (200, "running")
+        assert (waiting.status_code, waiting.json()["state"]) == (200, "waiting")
+        assert waiting.json()["waiting"] == [{"unit": "chat.alerts", "for": "Kafka", "seconds": 7}]
+        assert (stalled.status_code, stalled.json()["reason"]) == (503, "no progress for 60 s")
+
     async def test_at_the_start_it_says_what_is_awaited(self, http: httpx.AsyncClient) -> None:
         answer = await http.get("/health/ready")
         assert answer.status_code == 503

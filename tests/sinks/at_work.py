@@ -13,6 +13,7 @@ from clickhouse_connect.driver.client import Client
 from prometheus_client import CollectorRegistry
 
 from clients.clickhouse.connection import connect
+from infra.liveness import Part
 from infra.settings import ClickHouseSettings, SinkSettings
 from schemas.topics import Topic
 from sinks import events
@@ -66,6 +67,7 @@ class Running:
     prometheus: CollectorRegistry
     task: asyncio.Task[None]
     sink: Sink
+    part: Part
 
     def metric(self, name: str, **labels: str) -> float:
         return self.prometheus.get_sample_value(name, labels) or 0.0
@@ -118,6 +120,7 @@ async def sink(
     metrics = SinkMetrics(prometheus)
     store = Store(lambda: connect(clickhouse or place.clickhouse), metrics)
     box = DeadLetterBox(place.bootstrap, metrics, place.letters)
+    part = Part("sink")
     made = Sink(
         topic,
         make(place, metrics),
@@ -126,6 +129,7 @@ async def sink(
         box=box,
         metrics=metrics,
         settings=SinkSettings(linger=LINGER, max_rows=1_000),
+        part=part,
     )
     if without_commits:
 
@@ -134,7 +138,7 @@ async def sink(
 
         made._consumer.commit = lost  # type: ignore[method-assign]
     stopping = asyncio.Event()
-    running = Running(prometheus, asyncio.create_task(made.run(stopping)), made)
+    running = Running(prometheus, asyncio.create_task(made.run(stopping)), made, part)
     try:
         yield running
         stopping.set()
