@@ -47,6 +47,9 @@ class Fetch:
         return [record for record in found if record.offset >= self.first]
 
     def _read(self, batch: RecordBatch) -> Sequence[KafkaRecord]:
+        if batch.damage is not None:
+            self._refuse(batch, batch.damage)
+            return ()
         try:
             return records(batch, self.most_bytes)
         except UnpackError as error:
@@ -56,6 +59,7 @@ class Fetch:
             self._refuse(batch, error)
             return cast("Sequence[KafkaRecord]", error.read)
 
-    def _refuse(self, batch: RecordBatch, error: Exception) -> None:
+    def _refuse(self, batch: RecordBatch, error: object) -> None:
         metrics.UNREADABLE_BATCHES.labels(self.topic).inc()
-        log.error("%s/%d, the batch of %s %s", self.topic, self.partition, batch.offsets, error)
+        where = (self.topic, self.partition, batch.base_offset, batch.last_offset)
+        log.error("%s/%d: the batch of offsets %d to %d %s", *where, error)

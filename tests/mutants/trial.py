@@ -87,7 +87,7 @@ def try_all(
 
 
 def _prepare(module: Module, unchanged: str, output: Path) -> float:
-    """Run the tests as they are, and import here what they need from elsewhere. CPU seconds of a second run."""
+    """Run the tests as they are, and import here what they need. CPU seconds of a second run."""
     imported = output.with_name("imported.txt")
 
     def first() -> int:
