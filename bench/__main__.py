@@ -57,6 +57,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2, help="runs of each contender, in turn")
     names = ",".join((*PARTS, *ALIASES, *RACE))
     parser.add_argument("--only", help=f"of {names}, those to run")
+    parser.add_argument(
+        "--before", type=Path, help="a checkout of another version, installed: its contenders race as well"
+    )
     parser.add_argument("--results", type=Path, default=figures.RESULTS, help="where the figures go")
     return parser.parse_args()
 
@@ -175,6 +178,9 @@ def tell(run: Run) -> None:
 def main() -> int:
     told = options()
     running, studies = chosen(told.only)
+    if told.before:
+        mine = [entrant for entrant in running if not entrant.peer and entrant.name != "faust_naive"]
+        running += [entrant.before(told.before.resolve()) for entrant in mine]
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that nothing stays behind
     wanting = any(entrant.peer for entrant in running) or {"cardinality", "profile"} & set(studies)
     well = True

@@ -1,6 +1,7 @@
 """Who runs, and in which environment."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -8,7 +9,7 @@ class Entrant:
     """One contender."""
 
     name: str
-    """Also its module in `bench.contenders` and its key in the results."""
+    """Also its key in the results."""
     about: str
     peer: bool = False
     """Runs in the peers' environment."""
@@ -20,6 +21,20 @@ class Entrant:
     by_user: bool = False
     """Its windows go by user, not by space."""
     equal_work: bool = True
+    module: str = ""
+    """In `bench.contenders`, where it isn't the name."""
+    checkout: Path | None = None
+    """Where another version of the product is installed, whose contender it is."""
+
+    def before(self, checkout: Path) -> "Entrant":
+        """The same of another version."""
+        return replace(
+            self,
+            name=f"{self.name}_before",
+            about=f"{self.about}, before",
+            module=self.module or self.name,
+            checkout=checkout,
+        )
 
 
 ENTRANTS = (

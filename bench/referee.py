@@ -51,7 +51,11 @@ def run(
     home.mkdir(parents=True)
     command = [
         *under,
-        *(str(interpreter or sys.executable), "-m", f"bench.contenders.{entrant.name}"),
+        *(
+            str(_interpreter(entrant, interpreter)),
+            "-m",
+            f"bench.contenders.{entrant.module or entrant.name}",
+        ),
         *("--bootstrap", lane.bootstrap, "--topic", lane.topic),
         *("--partitions", str(lane.partitions), "--events", str(lane.events)),
         *("--scratch", str(home), "--run", name),
@@ -60,7 +64,7 @@ def run(
         try:
             status = subprocess.run(
                 command,
-                cwd=ROOT,
+                cwd=entrant.checkout or ROOT,
                 env=_environment(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -80,6 +84,12 @@ def run(
         if wrong:
             raise DisqualifiedError("\n  ".join([f"{entrant.name} gives other windows:", *wrong]))
     return result
+
+
+def _interpreter(entrant: Entrant, peers: Path | None) -> Path:
+    if entrant.checkout is not None:
+        return entrant.checkout / ".venv" / "bin" / "python"
+    return peers or Path(sys.executable)
 
 
 def _environment() -> dict[str, str]:
