@@ -92,6 +92,13 @@ class RecordBatch:
         """Where to go on behind it."""
         return self.last_offset + 1
 
+    @property
+    def offsets(self) -> str:
+        """In words."""
+        if self.base_offset == self.last_offset:
+            return f"offset {self.base_offset}"
+        return f"offsets {self.base_offset} to {self.last_offset}"
+
     def _long(self, at: int) -> int:
         if len(self.wire) < HEADER.size:
             return -1

@@ -69,6 +69,8 @@ def fuzz(
         if not why:
             return None, said
         target, _, number = note.read_bytes().rstrip(b"\0").decode().partition(" ")
+        if not target:
+            raise RuntimeError(f"the fuzzer came to no case: {why}")
         return Finding(target, seed, int(number or 0), why), said
 
 
