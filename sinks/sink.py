@@ -10,6 +10,7 @@ from typing import Final
 
 from aiokafka.errors import KafkaError
 
+from clients.kafka.notes import halted
 from clients.retry import GivenUp, retrying
 from infra.liveness import Part
 from infra.settings import SinkSettings
@@ -212,7 +213,7 @@ class Sink:
             return
         for tenure, halt in step.halts.items():
             _LOG.error("%s: halted: %s %s", self._topic.name, halt.found, WHAT_TO_DO)
-            self._consumer.halt(tenure, f"halted: {halt.found} {WHAT_TO_DO}")
+            self._consumer.halt(tenure, halted(f"{halt.found} {WHAT_TO_DO}"))
         await self._consumer.make_up()
 
     async def _place(self) -> None:

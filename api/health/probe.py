@@ -15,6 +15,7 @@ from api.live.reader import Reader
 from api.times import Clock
 from clients.kafka.consumers import consuming
 from clients.kafka.failures import AWAY
+from clients.kafka.notes import why_halted
 from clients.kafka.partitions import administering, partitions
 from schemas.topics import DEAD_LETTERS, REQUESTS
 
@@ -114,9 +115,7 @@ async def _sighting(admin: AIOKafkaAdminClient, follower: Follower, bounds: Boun
         return Sighting(members, {})
     stored = await admin.list_consumer_group_offsets(follower.group, partitions=places)
     committed = {place: found.offset for place, found in stored.items() if found.offset >= 0}
-    notes = {
-        place: found.metadata for place, found in stored.items() if place in committed and found.metadata
-    }
+    notes = {place: why_halted(found.metadata or "") for place, found in stored.items() if place in committed}
     return Sighting(members, _partitions(follower.topic, bounds, committed, notes))
 
 

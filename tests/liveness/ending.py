@@ -2,12 +2,10 @@
 
 import re
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from tests.end_to_end.stack import wait_until
-from tests.liveness.feed import GROUPS
 from tests.liveness.stack import Listed, Part
 
 BACK_WITHIN_S: Final = 60.0
@@ -58,7 +56,7 @@ def one_of_each_kind(tasks: list[Listed]) -> list[Listed]:
 def works(part: Part) -> None:
     """Returns when the part has worked off something new; fails when that takes minutes."""
     ends = part.feed()
-    wait_until(f"{part.name} works", lambda: _is_back(part, ends), _STARTED_WITHIN_S)
+    wait_until(f"{part.name} works", lambda: part.has_done(ends), _STARTED_WITHIN_S)
 
 
 def ended(part: Part, task: Listed, how: str) -> Outcome | None:
@@ -76,20 +74,10 @@ def ended(part: Part, task: Listed, how: str) -> Outcome | None:
             said = part.child.tail(1)
             gives_reason = gives_reason and _REASON.search(said) is not None
             part.child.start()
-        elif _is_back(part, ends):
+        elif part.has_done(ends):
             if said is not None or looked_again:
                 return Outcome(task, how, said, gives_reason, time.monotonic() - begun)
             if time.monotonic() > begun + _LATE_S:  # it goes on, or has not noticed yet
                 ends, looked_again = part.feed(), True
         time.sleep(_LOOK_EVERY_S)
     return Outcome(task, how, said, gives_reason, time.monotonic() - begun)
-
-
-def _is_back(part: Part, ends: Mapping[str, Mapping[int, int]]) -> bool:
-    if GROUPS[part.name]:
-        return part.has_done(ends)
-    ready = part.ask("/health/ready")
-    if ready is None:
-        return False
-    checks = ready.json()["checks"]
-    return all(check["ok"] for check in checks if check["part"] in ("kafka", "clickhouse", part.name))

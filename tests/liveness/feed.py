@@ -72,3 +72,5 @@ GROUPS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "api": (),
 }
 """The consumer groups of each part, and what they read."""
+FOLLOWED: Final = (WINDOWS.name, USAGE.name, ALERTS.name)
+"""What the API reads without a group."""
