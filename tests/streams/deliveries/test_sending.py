@@ -19,7 +19,7 @@ from streams.deliveries.notification import Notification
 from streams.deliveries.outbox import Outbox, Policy
 from streams.deliveries.schedule import Schedule
 from streams.deliveries.sending import Sending
-from streams.runtime.ledger import MovedError
+from streams.runtime.errors import MovedError
 from tests.streams.deliveries.outboxes import BROKEN, OK, notification, target
 
 _CODEC = Codec(schema("Notification"))
