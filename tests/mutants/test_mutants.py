@@ -88,6 +88,7 @@ def test_changes_are_tried_in_processes_of_their_own(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_module_whose_tests_fail_as_they_are_is_refused(tmp_path: Path) -> None:
     (tmp_path / "largest.py").write_text(SOURCE)
 

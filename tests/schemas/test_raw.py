@@ -273,6 +273,7 @@ class TestForgery:
             assert [(offset, reason) for offset, reason, _ in one.refused] == [(1, Reason.LEFT_OVER_BYTES)]
             assert one.frame["event_id"].to_list() == ["event-000000", "event-000002"]
 
+    @pytest.mark.slow
     def test_a_body_that_takes_in_its_neighbours_is_refused(self) -> None:
         for size in range(150, 600):
             forged = GOOD[1][:10] + long(size) + GOOD[1][11:]

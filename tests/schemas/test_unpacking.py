@@ -114,6 +114,7 @@ def zstd_bomb() -> bytes:
     [(GZIP, gzip_bomb), (SNAPPY, snappy_bomb), (LZ4, lz4_bomb), (ZSTD, zstd_bomb)],
     ids=["gzip", "snappy", "lz4", "zstd"],
 )
+@pytest.mark.slow
 def test_the_bound_holds_while_unpacking(codec: int, bomb: object) -> None:
     batch = of(bomb(), codec)  # type: ignore[operator]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -75,6 +75,7 @@ def test_however_much_lies_between_them_is_skipped() -> None:
         assert found["event_id"].to_list() == ["event-000000", "event-000001", "event-000002"]
 
 
+@pytest.mark.slow
 def test_no_body_reaches_beyond_its_end() -> None:
     """Behind a record that ends early, all that might lead on to the next one."""
     for skipped in range(300):

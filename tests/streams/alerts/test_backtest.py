@@ -286,6 +286,7 @@ def notified(steps: Sequence[Backtested]) -> list[tuple[float, str, int]]:
     ]
 
 
+@pytest.mark.slow
 def test_who_would_have_been_told_and_when() -> None:
     failing = rule(metric="errors", aggregation="ratio", grouping="service", threshold="50 %",
                    repeat_interval="1h")  # fmt: skip
@@ -303,6 +304,7 @@ def test_who_would_have_been_told_and_when() -> None:
     assert sum(step.decisions.get("evaluated", 0) for step in steps) == 160
 
 
+@pytest.mark.slow
 def test_nobody_is_told_where_nobody_subscribes_and_of_nothing_before_the_start() -> None:
     failing = rule(metric="errors", aggregation="ratio", grouping="service", threshold="50 %")
     shares = bursts((5, 30), minutes=60)

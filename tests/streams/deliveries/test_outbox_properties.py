@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -179,6 +180,7 @@ class World:
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=30, deadline=None, phases=_PHASES)
+@pytest.mark.slow
 def test_nothing_is_lost_and_only_what_a_kill_cut_off_is_doubled(seed: int) -> None:
     world = World(random.Random(seed))
     world.live(400)

@@ -4,6 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,6 +58,7 @@ def added_up(rows: dict[Any, Any], name: str) -> int:
 
 @settings(max_examples=15, deadline=None)
 @given(many(), groupings, st.lists(st.integers(1, 60), max_size=8), st.data())
+@pytest.mark.slow
 def test_cuts_order_and_grouping_of_parts_make_no_difference(
     requests: list[Request], grouping: Grouping, cuts: list[int], data: st.DataObject
 ) -> None:
@@ -72,6 +74,7 @@ def test_cuts_order_and_grouping_of_parts_make_no_difference(
 
 @settings(max_examples=12, deadline=None)
 @given(many(), many(), groupings)
+@pytest.mark.slow
 def test_a_block_that_is_written_read_and_taken_up_again_goes_on_as_if_nothing_had_been(
     before: list[Request], after: list[Request], grouping: Grouping
 ) -> None:
@@ -87,6 +90,7 @@ def test_a_block_that_is_written_read_and_taken_up_again_goes_on_as_if_nothing_h
 
 @settings(max_examples=6, deadline=None)
 @given(many(largest=30))
+@pytest.mark.slow
 def test_a_pane_is_the_sum_of_its_parts(requests: list[Request]) -> None:
     """Of its groups, where each request is in one; and of its shorter panes."""
     total = whole(requests, GROUPINGS["total"])
@@ -127,6 +131,7 @@ def sound(draw: st.DrawFn) -> list[Request]:
 
 @settings(max_examples=12, deadline=None)
 @given(sound(), groupings)
+@pytest.mark.slow
 def test_what_holds_of_each_request_holds_of_every_sum(requests: list[Request], grouping: Grouping) -> None:
     """Context and model may overlap, and are taken by different timers: they are not held against total."""
     for row in whole(requests, grouping).values():

@@ -61,6 +61,7 @@ def test_a_pane_ends_where_the_next_begins(pane: Pane, time: Micros) -> None:
 
 
 @pytest.mark.parametrize("name", ODD_ZONES, ids=[f"{name} {what}" for name, what in ODD_ZONES.items()])
+@pytest.mark.slow
 def test_days_tile_the_years_and_are_those_of_the_calendar(name: str) -> None:
     zone = ZoneInfo(name)
     pane = Pane("1d", 0, zone=zone)
