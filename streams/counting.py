@@ -24,10 +24,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from clients.kafka.fetched import Fetched
+from clients.retry import GivenUp, retrying
 from schemas.batch_writer import batch_of
 from schemas.codec import Codec
 from schemas.contract import schema
@@ -51,7 +54,7 @@ log = logging.getLogger(__name__)
 
 _LARGE: Final = 1024 * 1024
 """Bytes of a fetch that are read in a thread, so that others get on meanwhile."""
-_REGISTRY_PAUSE_S: Final = 2.0
+_SECOND: Final = 2
 
 
 @dataclass
@@ -125,7 +128,7 @@ class Counting:
         await mine.turn.acquire()
         step = None
         try:
-            step = self._count(mine, fetch, committed, await self._read(mine, fetch))
+            step = self._count(mine, fetch, committed, await self._read(mine, fetch, worker))
         finally:
             if step is None:
                 mine.turn.release()
@@ -142,17 +145,29 @@ class Counting:
         finally:
             partition.turn.release()
 
-    async def _read(self, partition: _Partition, fetch: Fetch) -> Requests | None:
+    async def _read(self, partition: _Partition, fetch: Fetch, worker: Worker) -> Requests | None:
         """What the fetch holds; None when the partition has moved meanwhile. Waits for a schema registry."""
-        while self._ours(partition):
+
+        async def attempt() -> Requests:
+            if fetch.fetched.nbytes < _LARGE:
+                return self._reader.read(fetch)
+            return await worker.compute(partial(self._reader.read, fetch))
+
+        def failed(error: Exception, number: int, wait: float) -> None:
+            log.warning("%s: %s; attempt %d in %.1f s", self._name, error, number, wait)
+            if number == _SECOND:
+                waiting.enter_context(worker.waiting(f"the schema registry: {error}"))
+
+        with ExitStack() as waiting:
             try:
-                if fetch.fetched.nbytes < _LARGE:
-                    return self._reader.read(fetch)
-                return await asyncio.to_thread(self._reader.read, fetch)
-            except RegistryUnavailableError as error:
-                log.warning("%s: %s; reading the fetch again", self._name, error)
-                await asyncio.sleep(_REGISTRY_PAUSE_S)
-        return None
+                return await retrying(
+                    attempt,
+                    passes=lambda error: isinstance(error, RegistryUnavailableError),
+                    failed=failed,
+                    wanted=lambda: self._ours(partition),
+                )
+            except GivenUp:
+                return None
 
     def _count(
         self, partition: _Partition, fetch: Fetch, committed: int, requests: Requests | None

@@ -15,11 +15,11 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import faust
 from aiokafka.errors import KafkaError
@@ -47,6 +47,8 @@ from streams.runtime.topic_log import TopicLog
 from streams.runtime.transport import BatchConsumer, Batching, BatchTransport
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 _WATCH_EVERY: Final[Micros] = 10 * SECOND
 """How often a changelog is looked at for writes of others."""
@@ -358,6 +360,12 @@ class Harness:
         if last is not None:
             event, acknowledge = last
             await acknowledge(event)
+
+    def waiting(self, what: str) -> AbstractContextManager[None]:
+        return self._unit.waiting(what)
+
+    async def compute(self, work: Callable[[], _T]) -> _T:
+        return await self._unit.compute(work)
 
     def beside(self, work: Coroutine[Any, Any, None]) -> None:
         self._app.add_future(self._guarded(work))

@@ -1,8 +1,9 @@
 """What an agent has of its worker: where it writes, and what it may ask. The entries' formats."""
 
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from clients.kafka.publisher import Message
 from schemas.codec import Codec
@@ -13,6 +14,7 @@ from streams.runtime import metrics
 
 log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
 _STATE: Final = Codec(schema("AgentState"))
 
 
@@ -65,6 +67,14 @@ class Worker(Ledger, Protocol):
 
     async def acknowledge(self, partition: int, through: int) -> None:
         """Acknowledge the fetches of the partition that end at the offset `through` or before it."""
+        ...
+
+    def waiting(self, what: str) -> AbstractContextManager[None]:
+        """Declares that the agent waits for something meanwhile, however long that takes."""
+        ...
+
+    async def compute(self, work: Callable[[], _T]) -> _T:
+        """The work's result, computed in a thread, so that others get on meanwhile."""
         ...
 
     def beside(self, work: Coroutine[Any, Any, None]) -> None:

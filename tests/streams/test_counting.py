@@ -33,6 +33,21 @@ FAILED = 70
 """A worker's exit status when it could not go on."""
 COMMAND = Path(sys.executable).with_name("chatgauge")
 CODEC = Codec(schema("RequestEvent"))
+FAILING_STEPS = """
+import sys
+from streams.windows.partition import PartitionWindows
+def count(*_):
+    raise ValueError("it can't be counted")
+from streams.counting import Counting
+warm_up = Counting.warm_up
+def then_fail(counting):
+    warm_up(counting)
+    PartitionWindows.count = count
+Counting.warm_up = then_fail
+from cli.main import main
+main()
+"""
+"""A worker, none of whose steps succeeds."""
 
 Worker = Callable[..., Any]
 
@@ -231,23 +246,44 @@ def test_two_workers_share_the_partitions_and_either_can_go(broker: Broker, work
 
 
 def test_a_step_that_fails_ends_the_worker_and_is_repeated_by_the_next(
-    broker: Broker, worker: Worker
+    broker: Broker, worker: Worker, tmp_path: Path
 ) -> None:
     at = now()
     before = broker.acknowledged(GROUP, TOPIC)
-    # The id of a schema that only the registry knows, which is away: the step can't go on.
-    unknown = b"\0" + (4711).to_bytes(4, "big") + b"body"
-    nobody = f"http://127.0.0.1:{free_port()}"
-    broker.send(TOPIC, {0: [unknown, *requests("repeated", [at] * 7)]})
+    broker.send(TOPIC, {0: requests("repeated", [at] * 7)})
 
-    with worker(CHATGAUGE_SCHEMA_REGISTRY_URL=nobody) as failing:
+    command = [sys.executable, "-c", FAILING_STEPS, "worker", "rollup", "--metrics-port", "0"]
+    env = {**os.environ, "CHATGAUGE_KAFKA_BOOTSTRAP": broker.bootstrap}
+    with process(command, env, tmp_path / "failing.log") as failing:
         assert failing.wait(timeout=WITHIN_S) == FAILED
+    last = (tmp_path / "failing.log").read_text().splitlines()[-1]
+    assert "a step of rollup failed: ValueError: it can't be counted" in last
     assert broker.acknowledged(GROUP, TOPIC) == before
     assert counted(broker, "repeated") == {}
 
     with worker():
         broker.wait_until_acknowledged(GROUP, TOPIC)
     assert counted(broker, "repeated") == {at - at % MINUTE: 7}
+
+
+def test_a_worker_waits_for_a_schema_registry_that_is_away_and_loses_nothing(
+    broker: Broker, worker: Worker, tmp_path: Path
+) -> None:
+    at = now()
+    before = broker.acknowledged(GROUP, TOPIC)
+    # The id of a schema that only the registry knows.
+    unknown = b"\0" + (4711).to_bytes(4, "big") + b"body"
+    nobody = f"http://127.0.0.1:{free_port()}"
+    broker.send(TOPIC, {0: [unknown, *requests("awaiting", [at] * 7)]})
+
+    with worker(CHATGAUGE_SCHEMA_REGISTRY_URL=nobody) as waiting:
+        wait_until("it has asked twice", lambda: "attempt 3" in (tmp_path / "worker.log").read_text())
+        assert waiting.poll() is None
+    assert broker.acknowledged(GROUP, TOPIC) == before
+
+    with worker():
+        broker.wait_until_acknowledged(GROUP, TOPIC)
+    assert counted(broker, "awaiting") == {at - at % MINUTE: 7}
 
 
 def test_a_pane_past_its_time_leaves_the_state_by_a_tombstone(broker: Broker, worker: Worker) -> None:

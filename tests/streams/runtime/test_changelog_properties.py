@@ -1,4 +1,4 @@
-"""A changelog through any history: whatever is paused, killed, held back or compacted, its owner's state holds.
+"""A changelog through any history: what is paused, killed, held back or compacted, its owner's state holds.
 
 What holds is said by a plain model: the entries an owner begins with, and what it has written since. A write
 that it was told of is there. One that it was not told of may be there or not, until a successor begins; from
@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from streams.runtime.entries import Rank
 from streams.runtime.errors import MovedError
 from tests.streams.runtime.partition_model import PARTITION, Call, Partition, Values, Worker
 
@@ -90,7 +89,10 @@ class Histories(RuleBasedStateMachine):
             self.sessions.pop(self.workers[worker], None)
             self.workers[worker].changelog.release()
 
-    @rule(worker=st.integers(0, WORKERS - 1), writes=st.dictionaries(st.sampled_from(KEYS), st.booleans(), min_size=1))
+    @rule(
+        worker=st.integers(0, WORKERS - 1),
+        writes=st.dictionaries(st.sampled_from(KEYS), st.booleans(), min_size=1),
+    )
     def write(self, worker: int, writes: dict[bytes, bool]) -> None:
         """An agent writes or deletes, if its worker thinks that it owns the partition."""
         writer = self.workers[worker]
@@ -218,9 +220,13 @@ class Histories(RuleBasedStateMachine):
                 for key, one in asked:
                     self.acknowledged(session, key, one)
                 self.looked(worker, task)
-        elif worker.is_rightful and worker.generation == self.watching[task][1]:
-            if worker.changelog.owns(PARTITION) and task not in worker.doubtful:
-                self.looked(worker, task)
+        elif (
+            worker.is_rightful
+            and worker.generation == self.watching[task][1]
+            and worker.changelog.owns(PARTITION)
+            and task not in worker.doubtful
+        ):
+            self.looked(worker, task)
 
     def acknowledged(self, session: Session, key: bytes, one: Asked) -> None:
         one.is_acknowledged = True
