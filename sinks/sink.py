@@ -109,7 +109,9 @@ class Sink:
         needed = ExitStack()
         try:
             async with asyncio.timeout(None) as patience:
-                aides.append(asyncio.create_task(self._hurry(patience)))
+                hurrying = asyncio.create_task(self._hurry(patience), name=f"{self._topic.name} end")
+                needed.callback(self._part.need(hurrying, hurrying.get_name(), may_return=True))
+                aides.append(hurrying)
                 if await self._started():
                     name = f"the consumer of {self._topic.name}"
                     needed.enter_context(self._part.guarding(name, self._consumer.ended_task))

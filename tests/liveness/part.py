@@ -65,12 +65,19 @@ def _end(wanted: int, how: str) -> bool:
         if id(task) == wanted:
             outcome: queue.Queue[bool] = queue.Queue()
             loop.call_soon_threadsafe(functools.partial(_put, outcome, task, how))
-            return outcome.get(timeout=10)
+            try:
+                return outcome.get(timeout=10)
+            except queue.Empty:  # the loop does not turn any more
+                return False
     return False
 
 
 def _put(outcome: "queue.Queue[bool]", task: "asyncio.Task[Any]", how: str) -> None:
-    outcome.put(task.cancel() if how == CANCEL else _fail(task))
+    ended = False
+    try:
+        ended = task.cancel() if how == CANCEL else _fail(task)
+    finally:
+        outcome.put(ended)
 
 
 def _fail(task: "asyncio.Task[Any]") -> bool:

@@ -144,7 +144,13 @@ class Part:
         new = ask.with_suffix(".new")
         new.write_text(json.dumps(what))
         new.rename(ask)
-        wait_until(f"{self.name} answers {what['do']}", answer.exists, _ANSWERED_WITHIN_S)
+        wait_until(
+            f"{self.name} answers {what['do']}",
+            lambda: answer.exists() or not self.child.running,
+            _ANSWERED_WITHIN_S,
+        )
+        if not answer.exists():  # it has ended at once
+            return what["do"] == "end"
         return json.loads(answer.read_text())["found"]
 
     def _env(self, clickhouse: ClickHouseSettings) -> dict[str, str]:
