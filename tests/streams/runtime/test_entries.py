@@ -70,7 +70,7 @@ def test_a_rank_is_read_from_the_header_that_it_is_written_to(epoch: int, sequen
 
 def test_the_name_and_the_form_of_the_header_stay() -> None:
     assert RANK_HEADER == "chatgauge-rank"
-    assert Rank(1, 2).encode() == bytes.fromhex("0000000000000001" "0000000000000002")
+    assert Rank(1, 2).encode() == bytes.fromhex("00000000000000010000000000000002")
 
 
 @pytest.mark.parametrize(
