@@ -1,4 +1,4 @@
-"""A changelog through any history: what is paused, killed, held back or compacted, its owner's state holds.
+"""A changelog through any history of pauses, kills, late bytes and compaction: its owner's state holds.
 
 What holds is said by a plain model: the entries an owner begins with, and what it has written since. A write
 that it was told of is there. One that it was not told of may be there or not, until a successor begins; from
@@ -6,6 +6,7 @@ then on nothing changes but by the successor's hand.
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, settings
@@ -187,10 +188,10 @@ class Histories(RuleBasedStateMachine):
     def a_worker_that_starts_now_finds_what_the_owner_wrote(self) -> None:
         self.require_possible(self.partition.recovered().values)
 
-    def require_possible(self, found: "dict[bytes, bytes] | object") -> None:
+    def require_possible(self, found: Mapping[bytes, bytes]) -> None:
         landed = {entry.value for entry in self.partition.landed}
         for key in KEYS:
-            value = found.get(key)  # type: ignore[attr-defined]
+            value = found.get(key)
             possible = {None} if self.session is None else self.session.possible(key, landed)
             assert value in possible, f"{key!r} is {value!r}, and can only be {possible}"
 
@@ -220,12 +221,7 @@ class Histories(RuleBasedStateMachine):
                 for key, one in asked:
                     self.acknowledged(session, key, one)
                 self.looked(worker, task)
-        elif (
-            worker.is_rightful
-            and worker.generation == self.watching[task][1]
-            and worker.changelog.owns(PARTITION)
-            and task not in worker.doubtful
-        ):
+        elif worker.is_rightful and worker.generation == self.watching[task][1]:
             self.looked(worker, task)
 
     def acknowledged(self, session: Session, key: bytes, one: Asked) -> None:
@@ -234,7 +230,7 @@ class Histories(RuleBasedStateMachine):
             assert session.worker.changelog.entries(PARTITION).get(key) == one.value
 
     def looked(self, worker: Worker, task: "asyncio.Task[None]") -> None:
-        if task not in worker.doubtful:
+        if worker.changelog.owns(PARTITION) and task not in worker.doubtful:
             self.partition.looked_to = max(self.partition.looked_to, worker.seen.get(task, 0))
 
     def taken_over(self, worker: Worker, generation: int) -> None:
