@@ -21,7 +21,7 @@ from schemas.topics import Topic
 from streams.counting import Counting
 from streams.requests import RequestReader
 from streams.runtime import harness
-from streams.runtime.harness import Wiring
+from streams.runtime.agent import Wiring
 from streams.runtime.ledger import PLAIN
 from streams.windows.measures import ERROR, MODEL, SERVICE, SPACE, TOTAL, USER, WORKFLOW, Grouping
 from streams.windows.panes import Pane

@@ -23,7 +23,7 @@ from infra.settings import (
 from schemas.topics import NOTIFICATIONS, OUTBOX
 from streams.app import WORKERS, build, registry_of
 from streams.runtime import application, harness
-from streams.runtime.harness import Agent, Wiring
+from streams.runtime.agent import Agent, Wiring
 
 _PROMPTLY: Final = timedelta(milliseconds=20)
 """How long what is to be told gathers."""

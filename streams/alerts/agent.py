@@ -32,8 +32,8 @@ from streams.alerts.past import Answer, Past
 from streams.alerts.rulebook import Rulebook
 from streams.alerts.sampling import Sampling
 from streams.alerts.shares import ClosedShare, read_share
+from streams.runtime.agent import Agent, Wiring
 from streams.runtime.fetch import Fetch
-from streams.runtime.harness import Agent, Wiring
 from streams.runtime.ledger import Ledger, State
 
 log = logging.getLogger(__name__)

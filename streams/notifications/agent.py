@@ -30,9 +30,9 @@ from streams.notifications.notifier import Notifier, Planned, Terms
 from streams.notifications.state import Commit, Outbox
 from streams.notifications.subscribing import Subscribing
 from streams.notifications.terms import terms_of
+from streams.runtime.agent import Agent, Wiring
 from streams.runtime.errors import MovedError
 from streams.runtime.fetch import Fetch
-from streams.runtime.harness import Agent, Wiring
 from streams.runtime.ledger import Ledger, State
 
 log = logging.getLogger(__name__)

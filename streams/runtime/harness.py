@@ -18,8 +18,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import faust
 from aiokafka.errors import KafkaError
@@ -34,17 +33,19 @@ from schemas.contract import schema
 from schemas.time import SECOND, Micros, clock
 from schemas.topics import Topic
 from streams.runtime import application, metrics
+from streams.runtime.agent import Agent, OwnPace, Wiring
 from streams.runtime.application import Acknowledge, attend, broker_url, give_up, new_app
 from streams.runtime.changelog import Changelog
+from streams.runtime.consumer_thread import Batching
 from streams.runtime.entries import Claim, SupersededError
 from streams.runtime.errors import LogUnavailableError, MovedError
 from streams.runtime.fetch import Fetch
 from streams.runtime.following import Following
-from streams.runtime.ledger import ENVELOPED, Format, Ledger, State, Worker, readable
+from streams.runtime.ledger import State, readable
 from streams.runtime.publisher import PatientPublisher
 from streams.runtime.table import ChangelogTable, add_table
 from streams.runtime.topic_log import TopicLog
-from streams.runtime.transport import BatchConsumer, Batching, BatchTransport
+from streams.runtime.transport import BatchConsumer, BatchTransport
 
 log = logging.getLogger(__name__)
 
@@ -53,88 +54,6 @@ _T = TypeVar("_T")
 _WATCH_EVERY: Final[Micros] = 10 * SECOND
 """How often a changelog is looked at for writes of others."""
 _ENDS_WITHIN_S: Final = 30.0
-
-
-class Agent(Protocol):
-    """A stateful agent. `step`, `tick`, `restore` and `resume` are never called side by side.
-
-    A MovedError that the ledger raises is passed on: the fetch comes again, to whom the partition belongs.
-    Any other error ends the process, and the next one repeats the step.
-    """
-
-    async def begin(self, ledger: Ledger) -> None:
-        """Once, before anything else."""
-        ...
-
-    def restore(self, states: Mapping[int, Mapping[bytes, State]], now: Micros) -> None:
-        """Take up the state of the partitions that are ours from now on, those without entries included.
-
-        What was known before is void. Must not block.
-        """
-        ...
-
-    async def resume(self, ledger: Ledger) -> None:
-        """Publish again what the restored state had still to publish."""
-        ...
-
-    def reading_from(self, partition: int, committed: int) -> int:
-        """The offset to read from, at most `committed`: earlier ones are to be remembered only."""
-        ...
-
-    def forget(self) -> None:
-        """The partitions are going away: write nothing more for them. Must not block."""
-        ...
-
-    async def step(self, partition: int, fetch: Fetch, committed: int, ledger: Ledger) -> None:
-        """Take a fetch; when this returns, it is acknowledged. Records before `committed` are to be
-        remembered only."""
-        ...
-
-    async def tick(self, now: Micros, ledger: Ledger) -> None:
-        """Time has passed."""
-        ...
-
-    async def end(self) -> None:
-        """Once, when the worker stops."""
-        ...
-
-
-class OwnPace(Protocol):
-    """An agent as `Agent` says, but for one thing: a fetch that `step` has returned from is not acknowledged.
-
-    The agent does that itself, when what it made of the fetch is durable (`Worker.acknowledge`).
-    """
-
-    async def begin(self, ledger: Worker) -> None: ...
-    def restore(self, states: Mapping[int, Mapping[bytes, State]], now: Micros) -> None: ...
-    async def resume(self, ledger: Worker) -> None: ...
-    def reading_from(self, partition: int, committed: int) -> int: ...
-    def forget(self) -> None: ...
-    async def step(self, partition: int, fetch: Fetch, committed: int, ledger: Worker) -> None: ...
-    async def tick(self, now: Micros, ledger: Worker) -> None: ...
-    async def end(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Wiring:
-    """What an agent reads, where its state is, and how it takes its steps."""
-
-    name: str
-    """The consumer group is `chatgauge-<name>`."""
-    source: Topic
-    state: Topic
-    partitions: int
-    """Of the source, and of the state."""
-    linger: timedelta
-    """How long records gather before a step; what has come is taken at once when it is `min_bytes`."""
-    min_bytes: int = 64 * 1024
-    max_fetch: int = 5_000
-    """Most records in a step, but for the last batch of them."""
-    tick_every: timedelta = timedelta(milliseconds=100)
-    format: Format = ENVELOPED
-    """How the entries of the state lie in the changelog."""
-    own_pace: bool = False
-    """The agent acknowledges for itself, see `OwnPace`."""
 
 
 @dataclass

@@ -8,16 +8,12 @@ faust-streaming and aiokafka, hence on their pinned versions.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Protocol, cast
 
-import aiokafka
 import faust
-from aiokafka.errors import CommitFailedError, IllegalStateError
-from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as RecordConsumer
 from faust.transport.drivers.aiokafka import Transport as RecordTransport
@@ -25,33 +21,15 @@ from faust.types import TP, AppT, Message
 from faust.types.tuples import ConsumerMessage
 from yarl import URL
 
-from clients.kafka.consumers import ISOLATION, leave
-from clients.kafka.fetched import ALL, Fetched, leave_packed
-from clients.kafka.tasks import ended_task
+from clients.kafka.fetched import Fetched
 from infra.liveness import Part
-from infra.tasks import end
+from streams.runtime.consumer_thread import COMMIT_WITHIN_S, Batching, ConsumerThread
 from streams.runtime.fetch import Fetch
 
 _LOG_APPEND_TIME = 1
 """The type of timestamp that messages are given: nobody asks for it."""
-_COMMIT_WITHIN_S = 30.0
 _REBALANCING_PAUSE = 0.05
 """Seconds between two looks whether a rebalance is over."""
-
-
-@dataclass(frozen=True)
-class Batching:
-    """Which topics are handed over by the fetch, and how the broker gathers one."""
-
-    sources: frozenset[str]
-    changelogs: frozenset[str]
-    linger: timedelta
-    """How long the broker waits for a fetch to fill."""
-    min_bytes: int
-    """A fetch of this size is sent at once: under load, fetches are large, and nothing waits."""
-
-    def __contains__(self, topic: str) -> bool:
-        return topic in self.sources or topic in self.changelogs
 
 
 class Reading(Protocol):
@@ -64,117 +42,6 @@ class Reading(Protocol):
     def reading_from(self, tp: TP, committed: int) -> int:
         """From which offset on a source's partition is read; what is before `committed` is acknowledged."""
         ...
-
-
-class _ConsumerThread(AIOKafkaConsumerThread):
-    _guard: AbstractContextManager[None] | None = None
-
-    def _create_worker_consumer(self, transport: RecordTransport) -> aiokafka.AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        batching = cast("BatchTransport", transport).batching
-        # Faust has no settings for these; the consumer reads them when it starts.
-        consumer._fetch_max_wait_ms = batching.linger // timedelta(milliseconds=1)
-        consumer._fetch_min_bytes = batching.min_bytes
-        consumer._isolation_level = ISOLATION
-        return consumer
-
-    def close(self) -> None:
-        """Nothing: the thread ends its consumer itself, when it stops.
-
-        Faust calls this when a rebalance comes after the stop has begun, and takes the consumer apart from
-        another thread: then the group is not left, and what waits for metadata waits for ever.
-        """
-
-    async def on_start(self) -> None:
-        """Connect. From now on Kafka's client and this thread's event loop are watched over."""
-        transport = cast("BatchTransport", self.transport)
-        transport.part.attend(f"consumer of {self.app.conf.id}")
-        await super().on_start()
-        self._guard = transport.part.guarding(f"the consumer of {self.app.conf.id}", self._ended_task)
-        self._guard.__enter__()
-
-    def _ended_task(self) -> str | None:
-        return None if self._consumer is None else ended_task(self._consumer)
-
-    async def on_thread_stop(self) -> None:
-        """Leave the group and end, whatever is under way."""
-        if self._guard is not None:
-            self._guard.__exit__(None, None, None)
-        await super(AIOKafkaConsumerThread, self).on_thread_stop()
-        if self._consumer is not None:
-            await leave(self._consumer, self.app.conf.id)
-
-    async def _gather_remaining_tasks(self) -> None:
-        """End what still runs in this thread."""
-        await end(asyncio.all_tasks() - {asyncio.current_task()})
-
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit offsets, each with its partition's note. False when the group has a newer generation."""
-        consumer, notes = self._ensure_consumer(), cast("BatchConsumer", self.consumer)
-        positions = {
-            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, note)
-            for tp, offset in offsets.items()
-            if tp in self.assignment() and (note := notes.note_of(tp)) is not None
-        }
-        try:
-            async with asyncio.timeout(_COMMIT_WITHIN_S):
-                await consumer.commit(positions)
-        except (CommitFailedError, IllegalStateError, TimeoutError) as error:
-            self.log.info("%s: not committed: %s", self.app.conf.id, error)
-            return False
-        except Exception as error:
-            await self.crash(error)
-            return False
-        return len(positions) == len(offsets)
-
-    async def commit_note(self, tp: TP, offset: int, note: str) -> bool:
-        """Commit an offset with this note. False when the group has a newer generation, or the partition is
-        not assigned. Raises KafkaError or TimeoutError when it may be committed or not."""
-        return bool(await self.call_thread(self._commit_note, tp, offset, note))
-
-    async def _commit_note(self, tp: TP, offset: int, note: str) -> bool:
-        place = TopicPartition(tp.topic, tp.partition)
-        try:
-            # Here, not around the call: what is given up must not be committed after what comes next.
-            async with asyncio.timeout(_COMMIT_WITHIN_S):
-                await self._ensure_consumer().commit({place: OffsetAndMetadata(offset, note)})
-        except (CommitFailedError, IllegalStateError) as error:
-            self.log.info("%s: %s is not committed: %s", self.app.conf.id, note, error)
-            return False
-        return True
-
-    async def committed_notes(self, places: Collection[TP]) -> dict[TP, str]:
-        """What is committed with the offsets of these partitions."""
-        return {tp: each.metadata or "" for tp, each in (await self._stored(places)).items()}
-
-    async def committed_offsets(self, places: Collection[TP]) -> dict[TP, int]:
-        """The committed offsets, of those of these partitions that have one."""
-        return {tp: each.offset for tp, each in (await self._stored(places)).items() if each.offset >= 0}
-
-    async def _stored(self, places: Collection[TP]) -> dict[TP, OffsetAndMetadata]:
-        coordinator = self._ensure_consumer()._coordinator
-        wanted = [TopicPartition(tp.topic, tp.partition) for tp in places]
-        found = await self.call_thread(coordinator.fetch_committed_offsets, wanted)
-        return {TP(tp.topic, tp.partition): each for tp, each in found.items()}
-
-    def topic_partitions(self, topic: str) -> int | None:
-        """How many partitions a topic has; None while that isn't known.
-
-        Faust asks the snapshot that only the leader of a group has: for every other member there are none.
-        """
-        partitions = self._ensure_consumer().partitions_for_topic(topic)
-        return len(partitions) if partitions else None
-
-    async def _fetch_records(
-        self,
-        consumer: aiokafka.AIOKafkaConsumer,
-        active_partitions: set[TP],
-        timeout: float | None = None,  # noqa: ASYNC109  # Faust's signature
-        max_records: int | None = None,
-    ) -> Mapping[TP, list[Any]]:
-        wanted = cast("BatchTransport", self.transport).batching.__contains__
-        leave_packed(consumer, wanted, max_records or ALL)
-        return await super()._fetch_records(consumer, active_partitions, timeout=timeout)
 
 
 class BatchConsumer(RecordConsumer):
@@ -211,7 +78,7 @@ class BatchConsumer(RecordConsumer):
         False when Kafka refuses it, as the group has a newer generation. Raises KafkaError or TimeoutError
         when it may be committed or not.
         """
-        async with asyncio.timeout(_COMMIT_WITHIN_S):
+        async with asyncio.timeout(COMMIT_WITHIN_S):
             committed = (await self._consumer_thread.committed_offsets([tp])).get(tp)
             if committed is None:
                 committed = (await self.earliest_offsets(tp))[tp]
@@ -226,8 +93,8 @@ class BatchConsumer(RecordConsumer):
         return self._notes.get(tp)
 
     @property
-    def _consumer_thread(self) -> "_ConsumerThread":
-        return cast("_ConsumerThread", self._thread)
+    def _consumer_thread(self) -> "ConsumerThread":
+        return cast("ConsumerThread", self._thread)
 
     async def has_work(self, places: Collection[TP]) -> bool:
         """Whether in any of these partitions of sources something can be read that isn't acknowledged.
@@ -246,7 +113,7 @@ class BatchConsumer(RecordConsumer):
         return self._done.get(tp) or self._committed_offset[tp] or 0
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
-        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
         """Fetch; from sources only when Faust is done with a rebalance.

@@ -24,8 +24,9 @@ from yarl import URL
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from infra.liveness import Part
+from streams.runtime.consumer_thread import Batching
 from streams.runtime.fetch import Fetch
-from streams.runtime.transport import BatchConsumer, Batching, BatchTransport, Records
+from streams.runtime.transport import BatchConsumer, BatchTransport, Records
 
 
 class FromCommitted:

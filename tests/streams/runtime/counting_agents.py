@@ -20,8 +20,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from infra.settings import KafkaSettings
 from schemas.topics import ALERTS, DECISIONS, NOTIFICATIONS, NOTIFIER_STATE, OUTBOX
+from streams.runtime.agent import Wiring
 from streams.runtime.fetch import Fetch
-from streams.runtime.harness import Wiring, run
+from streams.runtime.harness import run
 from streams.runtime.ledger import Ledger, State
 
 _NOTHING = {"next": 0, "count": 0, "said": []}
