@@ -13,8 +13,7 @@ PAGES = sorted(
     [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "bench/README.md"]
 )
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-_PACKAGES = "api bench cli clients infra schemas sdk sinks streams tests traffic".split()
-_OF_A_PACKAGE = rf"(?:{'|'.join(_PACKAGES)})"
+_OF_A_PACKAGE = "(?:api|bench|cli|clients|infra|schemas|sdk|sinks|streams|tests|traffic)"
 _PATH = re.compile(rf"`({_OF_A_PACKAGE}/[\w./-]*)`")
 _FILE = re.compile(r"`([\w./-]+/[\w.-]+\.py)`")
 _MODULE = re.compile(rf"`({_OF_A_PACKAGE}(?:\.\w+)+)`")
