@@ -108,6 +108,8 @@ class ConsumerThread(AIOKafkaConsumerThread):
             for tp, offset in offsets.items()
             if tp in self.assignment() and (note := notes.note_of(tp)) is not None
         }
+        if not positions:
+            return False
         try:
             async with asyncio.timeout(COMMIT_WITHIN_S):
                 await consumer.commit(positions)
