@@ -5,7 +5,7 @@ until the test lets its answer through. A worker is paused as long as the test d
 
 What the model grants, and Kafka does:
 
-- a claim is refused to whoever is not of the group's present generation;
+- a claim is refused to whoever is not of the group's present generation, or was not when it asked;
 - records of a partition never change their order, but bytes that the network held back land when they like,
   also after their writer has died, and also when the same was sent again;
 - compaction keeps the last record of a key in a prefix of the log, and removes deletions. It does not come to
@@ -37,6 +37,8 @@ class Call:
     worker: "Worker"
     name: str
     arguments: tuple[Any, ...]
+    generation: int
+    """That of its worker."""
     answer: "asyncio.Future[Any]"
     task: "asyncio.Task[Any] | None"
     result: Any = None
@@ -135,7 +137,7 @@ class WorkersLog:
     async def _call(self, name: str, *arguments: Any) -> Any:
         worker = self.worker
         answer = asyncio.get_running_loop().create_future()
-        call = Call(worker, name, arguments, answer, asyncio.current_task())
+        call = Call(worker, name, arguments, worker.generation, answer, asyncio.current_task())
         worker.calls.append(call)
         try:
             return await answer
@@ -204,7 +206,7 @@ class Worker:
             begin, end = call.arguments
             call.result = [entry for entry in partition.records if begin <= entry.offset < end]
         elif call.name == "claim":
-            if self.is_rightful:
+            if self.is_rightful and call.generation == self.generation:
                 partition.note = call.arguments[0].note()
             else:
                 call.result = MovedError("the group has a newer generation")
