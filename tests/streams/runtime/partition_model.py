@@ -12,8 +12,8 @@ What the model grants, and Kafka does:
   what nobody has looked at since it landed: topics of state have a compaction lag of five minutes, an owner
   looks every ten seconds, and who takes over looks at once. (Deleted keys need no such grant: a zombie's
   record that was laid over a deletion may outlive it.);
-- a deletion outlives the bytes that the network still holds back of a worker that nobody has succeeded yet
-  (`delete.retention.ms`, half an hour). Those of a worker that was succeeded, and a worker that is paused,
+- a deletion outlives the bytes that the network holds back of a worker that nobody has succeeded yet, until
+  they have landed and been looked at (`delete.retention.ms`, half an hour). Those of a worker that was succeeded, and a worker that is paused,
   may come back after any time.
 """
 
@@ -95,7 +95,8 @@ class Partition:
     def compact(self, limit: int, *, deletions: bool) -> None:
         last = {entry.key: entry.offset for entry in self.records if entry.offset < limit}
         unsucceeded = self.claim.after.epoch if self.claim.after else self.claim.epoch
-        awaited = {write.key for write in self.held if write.rank.epoch >= unsucceeded}
+        unseen = [entry for entry in self.landed if entry.offset >= self.looked_to]
+        awaited = {one.key for one in (*self.held, *unseen) if one.rank and one.rank.epoch >= unsucceeded}
         self.records = [
             entry
             for entry in self.records

@@ -366,5 +366,5 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(
-    max_examples=200, stateful_step_count=60, suppress_health_check=list(HealthCheck)
+    max_examples=100, stateful_step_count=50, suppress_health_check=list(HealthCheck)
 )
