@@ -13,8 +13,8 @@ What the model grants, and Kafka does:
   looks every ten seconds, and who takes over looks at once. (Deleted keys need no such grant: a zombie's
   record that was laid over a deletion may outlive it.);
 - a deletion outlives the bytes that the network holds back of a worker that nobody has succeeded yet, until
-  they have landed and been looked at (`delete.retention.ms`, half an hour). Those of a worker that was succeeded, and a worker that is paused,
-  may come back after any time.
+  they have landed and been looked at (`delete.retention.ms`, half an hour). Those of a worker that was
+  succeeded, and a worker that is paused, may come back after any time.
 """
 
 import asyncio
