@@ -71,8 +71,10 @@ class Log(Protocol):
         ...
 
     async def claim(self, partition: int, claim: Claim) -> None:
-        """Put the claim on record. Raises MovedError when the partition is not ours, LogUnavailableError
-        when it may be on record or not."""
+        """Put the claim on record, as long as the partition stays ours from now on, or never.
+
+        Raises MovedError when it is not, LogUnavailableError when the claim may be on record or not.
+        """
         ...
 
 

@@ -11,7 +11,13 @@ from datetime import timedelta
 from typing import Any, Final, Protocol, cast
 
 import aiokafka
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    IllegalStateError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Transport as RecordTransport
@@ -121,19 +127,28 @@ class ConsumerThread(AIOKafkaConsumerThread):
             return False
         return len(positions) == len(offsets)
 
-    async def commit_note(self, tp: TP, offset: int, note: str) -> bool:
-        """Commit an offset with this note. False when the group has a newer generation, or the partition is
-        not assigned. Raises KafkaError or TimeoutError when it may be committed or not."""
-        return bool(await self.call_thread(self._commit_note, tp, offset, note))
+    async def commit_note(self, tp: TP, offset: int, note: str, generation: int) -> bool:
+        """Commit an offset with this note as a member of this generation of the group, or not at all.
 
-    async def _commit_note(self, tp: TP, offset: int, note: str) -> bool:
-        place = TopicPartition(tp.topic, tp.partition)
+        False when the group has a newer one, or the partition is not assigned. Raises KafkaError or
+        TimeoutError when it may be committed or not.
+        """
+        return bool(await self.call_thread(self._commit_note, tp, offset, note, generation))
+
+    async def _commit_note(self, tp: TP, offset: int, note: str, generation: int) -> bool:
+        coordinator = self._ensure_consumer()._coordinator
+        positions = {TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, note)}
         try:
             # Here, not around the call: what is given up must not be committed after what comes next.
             async with asyncio.timeout(COMMIT_WITHIN_S):
-                await self._ensure_consumer().commit({place: OffsetAndMetadata(offset, note)})
-        except (CommitFailedError, IllegalStateError) as error:
-            self.log.info("%s: %s is not committed: %s", self.app.conf.id, note, error)
+                await coordinator.ensure_coordinator_known()
+                # The client's own commit tries again by itself, in whatever generation it is by then.
+                async with coordinator._commit_lock:
+                    if coordinator.generation != generation or tp not in self.assignment():
+                        return False
+                    await asyncio.shield(coordinator._do_commit_offsets(None, positions))
+        except (UnknownMemberIdError, IllegalGenerationError, RebalanceInProgressError) as error:
+            self.log.info("%s: %s is not committed: %r", self.app.conf.id, note, error)
             return False
         return True
 

@@ -184,8 +184,7 @@ class Entries:
         self._is_owned = True
         self._epoch = claim.epoch
         self._sequence = 0
-        self._ranks.clear()
-        self._written.clear()
+        self._ranks.clear()  # nobody asks for them any more
 
     def write(self, key: bytes, value: bytes | None) -> Rank:
         """Have an entry, or delete it; the rank under which the owner is to write it.

@@ -78,12 +78,13 @@ class BatchConsumer(RecordConsumer):
         False when Kafka refuses it, as the group has a newer generation. Raises KafkaError or TimeoutError
         when it may be committed or not.
         """
+        generation = self.app.consumer_generation_id
         async with asyncio.timeout(COMMIT_WITHIN_S):
             committed = (await self._consumer_thread.committed_offsets([tp])).get(tp)
             if committed is None:
                 committed = (await self.earliest_offsets(tp))[tp]
         self._notes[tp] = note
-        if await self._consumer_thread.commit_note(tp, committed, note):
+        if await self._consumer_thread.commit_note(tp, committed, note, generation):
             return True
         self._notes.pop(tp, None)
         return False

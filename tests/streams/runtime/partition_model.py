@@ -5,16 +5,16 @@ until the test lets its answer through. A worker is paused as long as the test d
 
 What the model grants, and Kafka does:
 
-- a claim is refused to whoever is not of the group's present generation;
+- a claim is refused to whoever is not of the group's present generation, or was not when it asked;
 - records of a partition never change their order, but bytes that the network held back land when they like,
   also after their writer has died, and also when the same was sent again;
 - compaction keeps the last record of a key in a prefix of the log, and removes deletions. It does not come to
   what nobody has looked at since it landed: topics of state have a compaction lag of five minutes, an owner
   looks every ten seconds, and who takes over looks at once. (Deleted keys need no such grant: a zombie's
   record that was laid over a deletion may outlive it.);
-- a deletion outlives the bytes that the network still holds back of a worker that nobody has succeeded yet
-  (`delete.retention.ms`, half an hour). Those of a worker that was succeeded, and a worker that is paused,
-  may come back after any time.
+- a deletion outlives the bytes that the network holds back of a worker that nobody has succeeded yet, until
+  they have landed and been looked at (`delete.retention.ms`, half an hour). Those of a worker that was
+  succeeded, and a worker that is paused, may come back after any time.
 """
 
 import asyncio
@@ -37,6 +37,8 @@ class Call:
     worker: "Worker"
     name: str
     arguments: tuple[Any, ...]
+    generation: int
+    """That of its worker."""
     answer: "asyncio.Future[Any]"
     task: "asyncio.Task[Any] | None"
     result: Any = None
@@ -93,7 +95,8 @@ class Partition:
     def compact(self, limit: int, *, deletions: bool) -> None:
         last = {entry.key: entry.offset for entry in self.records if entry.offset < limit}
         unsucceeded = self.claim.after.epoch if self.claim.after else self.claim.epoch
-        awaited = {write.key for write in self.held if write.rank.epoch >= unsucceeded}
+        unseen = [entry for entry in self.landed if entry.offset >= self.looked_to]
+        awaited = {one.key for one in (*self.held, *unseen) if one.rank and one.rank.epoch >= unsucceeded}
         self.records = [
             entry
             for entry in self.records
@@ -135,7 +138,7 @@ class WorkersLog:
     async def _call(self, name: str, *arguments: Any) -> Any:
         worker = self.worker
         answer = asyncio.get_running_loop().create_future()
-        call = Call(worker, name, arguments, answer, asyncio.current_task())
+        call = Call(worker, name, arguments, worker.generation, answer, asyncio.current_task())
         worker.calls.append(call)
         try:
             return await answer
@@ -204,7 +207,7 @@ class Worker:
             begin, end = call.arguments
             call.result = [entry for entry in partition.records if begin <= entry.offset < end]
         elif call.name == "claim":
-            if self.is_rightful:
+            if self.is_rightful and call.generation == self.generation:
                 partition.note = call.arguments[0].note()
             else:
                 call.result = MovedError("the group has a newer generation")

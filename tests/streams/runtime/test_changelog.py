@@ -55,6 +55,8 @@ class MemoryLog:
         await self._reached(partition, f"append {len(writes)}")
         if not wanted():
             raise MovedError(TOPIC)
+        if (hook := self.before.pop("land", None)) is not None:
+            await hook()
         begin = len(self.records)
         self.records += [Entry(begin + i, *write) for i, write in enumerate(writes)]
         if (hook := self.after.pop("append", None)) is not None:
@@ -156,7 +158,9 @@ async def test_the_end_of_the_recovery_counts_though_compaction_has_left_a_gap_t
     assert log.done == ["end", "owner: epoch 2 since 2"]
 
 
-async def test_what_is_outdated_is_written_again_between_two_claims() -> None:
+async def test_what_is_outdated_is_written_again_between_two_claims(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     log = MemoryLog(("k", "v", (2, 0)), ("k", "zombie", (1, 7)), ("gone", "zombie", (1, 8)))
     changelog = Changelog(log)
     changelog.expect({3: Claim(2, 0)})
@@ -174,6 +178,10 @@ async def test_what_is_outdated_is_written_again_between_two_claims() -> None:
     assert log.landed(3) == [("k", "v", (3, 0)), ("gone", None, (3, 1))]
     assert held(changelog) == {"k": "v"}
     assert restored() == before + 2
+    assert caplog.messages == [
+        "chat.in-memory/3: 2 entries were overwritten by a worker that had lost them, or may not have been"
+        " written, and are restored"
+    ]
 
 
 async def test_what_lands_while_it_is_written_again_is_repelled() -> None:
@@ -386,6 +394,32 @@ async def test_what_lands_after_the_partition_was_released_is_not_taken_for_writ
     assert log.landed(2) == [("k", "w", (3, 0))]
 
 
+async def test_what_lands_while_the_partition_is_taken_over_again_is_not_taken_for_written() -> None:
+    log = MemoryLog(("k", "v", (1, 0)))
+    changelog = await owning(log)
+    log.before["land"] = gate = Gate()
+    writing = asyncio.create_task(changelog.write(3, encoded(k="w")))
+    await gate.reached.wait()
+    changelog.expect({3: log.claims[-1]})
+
+    async def landing() -> None:
+        gate.open.set()
+        with pytest.raises(MovedError):
+            await writing
+
+    log.before["owner:"] = landing
+    await changelog.take_over(3)
+
+    assert log.claims[1] == Claim(3, 1, Since(2, 1)), "what lands is past the new claim"
+    assert log.landed(1) == [("k", "w", (2, 0)), ("k", "w", (3, 0)), ("k", "w", (3, 1))]
+
+
+async def test_a_claim_that_was_completed_is_the_one_on_record() -> None:
+    log = MemoryLog(("k", "v", (2, 0)), ("k", "zombie", (1, 0)))
+    changelog = await owning(log, Claim(2, 0))
+    assert changelog.expect({3: Claim(3, 2)}) == set()
+
+
 # Writing.
 
 
@@ -410,7 +444,9 @@ async def test_nothing_is_written_to_a_partition_that_is_not_ours() -> None:
     assert log.done == []
 
 
-async def test_what_others_wrote_before_the_owners_record_is_replaced() -> None:
+async def test_what_others_wrote_before_the_owners_record_is_replaced(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     log = MemoryLog(("k", "v", (1, 0)))
     changelog = await owning(log)
     log.land("k", "zombie", (1, 5))
@@ -422,6 +458,9 @@ async def test_what_others_wrote_before_the_owners_record_is_replaced() -> None:
     assert log.done == ["append 1", "read 1 3", "append 2"]
     assert log.landed(3) == [("m", "v", (2, 0)), ("k", "v", (2, 1)), ("l", None, (2, 2))]
     assert restored() == before + 2
+    assert caplog.messages == [
+        "chat.in-memory/3: another worker wrote at offsets 1 to 2; what it has replaced is restored"
+    ]
     await changelog.write(3, encoded(m="w"))
     assert log.done[3:] == ["append 1"], "it is done with"
 
@@ -584,6 +623,34 @@ async def test_all_that_wait_are_told_when_the_partition_goes() -> None:
         with pytest.raises(MovedError):
             await task
     assert [one[:2] for one in log.landed()] == [("a", "1")]
+
+
+async def test_what_is_asked_for_after_the_partition_went_is_not_had() -> None:
+    log = MemoryLog()
+    changelog = await owning(log)
+    log.before["append"] = gate = Gate()
+    first, second = (asyncio.create_task(changelog.write(3, encoded(**{key: "1"}))) for key in "ab")
+    await gate.reached.wait()
+    changelog.release()
+    gate.open.set()
+    for task in (first, second):
+        with pytest.raises(MovedError):
+            await task
+    assert held(changelog) == {"a": "1"}, (
+        "as it may be there; and is written again, if the partition comes back"
+    )
+
+
+async def test_what_waits_keeps_its_place_before_what_comes_later() -> None:
+    log = MemoryLog()
+    changelog = await owning(log)
+    _, (_, second, third) = await in_line(log, changelog)
+    later = [asyncio.create_task(changelog.write(3, encoded(c=value))) for value in "234"]
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.gather(third, *later)
+    assert [value for key, value, _ in log.landed() if key == "c"] == ["1", "2", "3", "4"]
+    assert held(changelog)["c"] == "4"
 
 
 async def test_what_a_later_owner_overtook_is_told_to_nobody_as_written() -> None:

@@ -70,6 +70,17 @@ class Histories(RuleBasedStateMachine):
         self.partition.generation += 1
         self.partition.assigned = self.workers[worker]
 
+    @rule(
+        worker=st.integers(0, WORKERS - 1),
+        share=st.sampled_from([0.0, 0.5, 1.0]),
+        calls=st.none() | st.integers(1, 6),
+    )
+    def hand_over(self, worker: int, share: float, calls: int | None) -> None:
+        """The group gives the partition to a worker, which takes it over at once, or comes so far."""
+        self.rebalance(worker)
+        self.join(share)
+        self.finish(self.workers[worker], calls)
+
     def may_join(self) -> bool:
         return self.partition.assigned is not None and not self.partition.assigned.is_rightful
 
@@ -83,37 +94,56 @@ class Histories(RuleBasedStateMachine):
         self.taking[worker.join(share)] = worker, self.partition.generation
         self.run()
 
-    @rule(worker=st.integers(0, WORKERS - 1))
-    def release(self, worker: int) -> None:
-        """A worker is told that a rebalance is under way."""
-        if not self.workers[worker].is_rightful:
-            self.sessions.pop(self.workers[worker], None)
-            self.workers[worker].changelog.release()
+    @precondition(lambda self: any(not one.is_rightful for one in self.sessions))
+    @rule(which=st.integers(0, 9))
+    def release(self, which: int) -> None:
+        """A worker that has lost the partition is told so."""
+        told = [worker for worker in self.sessions if not worker.is_rightful]
+        worker = told[which % len(told)]
+        del self.sessions[worker]
+        worker.changelog.release()
 
+    @precondition(lambda self: self.sessions)
     @rule(
-        worker=st.integers(0, WORKERS - 1),
-        writes=st.dictionaries(st.sampled_from(KEYS), st.booleans(), min_size=1),
+        which=st.integers(0, 9),
+        writes=st.lists(
+            st.dictionaries(st.sampled_from(KEYS), st.booleans(), min_size=1), min_size=1, max_size=3
+        ),
+        becomes=st.sampled_from(["written", "written", "open", "held back"]),
     )
-    def write(self, worker: int, writes: dict[bytes, bool]) -> None:
-        """An agent writes or deletes, if its worker thinks that it owns the partition."""
-        writer = self.workers[worker]
-        session = self.sessions.get(writer)
-        if session is None or not writer.changelog.owns(PARTITION):
-            return
+    def write(self, which: int, writes: list[dict[bytes, bool]], becomes: str) -> None:
+        """An agent writes and deletes, as its worker owned the partition when it last knew."""
+        session = list(self.sessions.values())[which % len(self.sessions)]
+        for each in writes:
+            self.ask(session, each)
+        self.run()
+        if becomes == "held back":
+            for call in [one for one in session.worker.calls if one.name == "append"]:
+                self.hold_back(call)
+        elif becomes == "written":
+            self.finish(session.worker)
+
+    def ask(self, session: Session, writes: dict[bytes, bool]) -> None:
         self.number += 1
         items = {key: b"%d" % self.number if is_value else None for key, is_value in writes.items()}
         asked = [(key, Asked(value)) for key, value in items.items()]
         for key, one in asked:
             session.asked.setdefault(key, []).append(one)
+        writer = session.worker
         task = writer.begin(writer.changelog.write(PARTITION, items))
         self.writing[task] = session, writer.generation, asked
-        self.run()
 
-    @rule(worker=st.integers(0, WORKERS - 1))
-    def watch(self, worker: int) -> None:
+    @precondition(lambda self: self.sessions)
+    @rule(which=st.integers(0, 9), is_finished=st.booleans())
+    def watch(self, which: int, is_finished: bool) -> None:
         """A worker looks for what others have written."""
-        watcher = self.workers[worker]
-        self.watching[watcher.begin(watcher.changelog.watch())] = watcher, watcher.generation
+        worker = list(self.sessions)[which % len(self.sessions)]
+        self.look(worker)
+        if is_finished:
+            self.finish(worker)
+
+    def look(self, worker: Worker) -> None:
+        self.watching[worker.begin(worker.changelog.watch())] = worker, worker.generation
         self.run()
 
     def calls(self) -> list[Call]:
@@ -131,6 +161,12 @@ class Histories(RuleBasedStateMachine):
 
     @precondition(lambda self: self.calls())
     @rule(which=st.integers(0, 99))
+    def go_on_for_long(self, which: int) -> None:
+        """A worker is not interrupted until it has nothing left to do."""
+        self.finish(self.chosen(which).worker)
+
+    @precondition(lambda self: self.calls())
+    @rule(which=st.integers(0, 99))
     def take_effect(self, which: int) -> None:
         """A call takes effect, and its answer is on its way."""
         call = self.chosen(which)
@@ -143,10 +179,15 @@ class Histories(RuleBasedStateMachine):
         """A call stays without an answer; what was to be appended may be on its way for long."""
         call = self.chosen(which)
         if is_held and call.name == "append":
-            call.worker.hold_back(call)
+            self.hold_back(call)
         else:
             call.worker.fail(call)
-        self.run()
+            self.run()
+
+    def hold_back(self, call: Call) -> None:
+        if not call.answer.done():
+            call.worker.hold_back(call)
+            self.run()
 
     @precondition(lambda self: self.partition.held)
     @rule(which=st.integers(0, 99))
@@ -155,29 +196,31 @@ class Histories(RuleBasedStateMachine):
         held = self.partition.held
         self.partition.land(held.pop(which % len(held)))
 
-    @rule(worker=st.integers(0, WORKERS - 1), which=st.integers(0, 9))
-    def cancel(self, worker: int, which: int) -> None:
+    @precondition(lambda self: self.calls())
+    @rule(which=st.integers(0, 9))
+    def cancel(self, which: int) -> None:
         """A step of a worker is cancelled."""
-        tasks = [task for task in self.workers[worker].tasks if not task.done()]
-        if tasks:
-            tasks[which % len(tasks)].cancel()
-            self.run()
+        tasks = [task for worker in self.workers for task in worker.tasks if not task.done()]
+        tasks[which % len(tasks)].cancel()
+        self.run()
 
-    @rule(worker=st.integers(0, WORKERS - 1), is_held=st.booleans())
-    def kill(self, worker: int, is_held: bool) -> None:
-        """A worker is killed, and started again."""
-        killed = self.workers[worker]
+    @precondition(lambda self: self.calls())
+    @rule(which=st.integers(0, 99), is_held=st.booleans())
+    def kill(self, which: int, is_held: bool) -> None:
+        """A worker is killed in the midst of something, and started again."""
+        killed = self.chosen(which).worker
         if is_held:
             for call in killed.calls:
                 if call.name == "append" and not call.has_taken_effect:
                     self.partition.held += call.arguments[0]
         self.end(killed)
-        self.workers[worker] = Worker(self.partition, self.loop)
+        self.workers[self.workers.index(killed)] = Worker(self.partition, self.loop)
         if self.partition.assigned is killed:
             self.partition.assigned = None
         self.sessions.pop(killed, None)
 
-    @rule(share=st.sampled_from([0.3, 0.6, 1.0]), deletions=st.booleans())
+    @precondition(lambda self: self.partition.compactable_to() > 0)
+    @rule(share=st.sampled_from([0.3, 0.6, 1.0, 1.0]), deletions=st.booleans())
     def compact(self, share: float, deletions: bool) -> None:
         """A prefix of the log is compacted."""
         self.partition.compact(int(self.partition.compactable_to() * share), deletions=deletions)
@@ -277,7 +320,7 @@ class Histories(RuleBasedStateMachine):
             self.finish_all()
         while self.partition.held:
             self.land(0)
-        self.watch(self.workers.index(owner))
+        self.look(owner)
         self.finish_all()
         state = dict(owner.changelog.entries(PARTITION))
         self.require_possible(state)
@@ -294,13 +337,19 @@ class Histories(RuleBasedStateMachine):
         assert dict(successor.changelog.entries(PARTITION)) == state
 
     def finish_all(self) -> None:
-        while calls := self.calls():
-            for call in calls:
-                if not call.answer.done():
-                    if not call.has_taken_effect:
-                        call.worker.take_effect(call)
-                    call.worker.answer(call)
+        while self.calls():
+            for worker in self.workers:
+                self.finish(worker)
+
+    def finish(self, worker: Worker, most: int | None = None) -> None:
+        """Let a worker's calls succeed, until it has none or these are so many."""
+        done = 0
+        while done != most and (calls := [call for call in worker.calls if not call.answer.done()]):
+            if not calls[0].has_taken_effect:
+                worker.take_effect(calls[0])
+            worker.answer(calls[0])
             self.run()
+            done += 1
 
     def end(self, worker: Worker) -> None:
         """Its tasks come to nothing, and reach Kafka no more."""
@@ -317,5 +366,5 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(
-    max_examples=200, stateful_step_count=60, suppress_health_check=list(HealthCheck)
+    max_examples=100, stateful_step_count=50, suppress_health_check=list(HealthCheck)
 )
