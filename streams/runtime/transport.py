@@ -30,6 +30,7 @@ from clients.kafka.fetched import ALL, Fetched, leave_packed
 from clients.kafka.tasks import ended_task
 from infra.liveness import Part
 from infra.tasks import end
+from schemas.unpacking import MOST_BYTES
 from streams.runtime.fetch import Fetch
 
 _LOG_APPEND_TIME = 1
@@ -49,6 +50,8 @@ class Batching:
     """How long the broker waits for a fetch to fill."""
     min_bytes: int
     """A fetch of this size is sent at once: under load, fetches are large, and nothing waits."""
+    most_bytes: int = MOST_BYTES
+    """That a batch may unpack to."""
 
     def __contains__(self, topic: str) -> bool:
         return topic in self.sources or topic in self.changelogs
@@ -320,13 +323,16 @@ class BatchConsumer(RecordConsumer):
                 _LOG_APPEND_TIME,
                 headers=None,
                 key=None,
-                value=cast("Any", Fetch(tp.topic, tp.partition, fetched, beside)),
+                value=cast("Any", self._fetch(tp, fetched, beside)),
                 checksum=None,
                 tp=tp,
                 generation_id=self.app.consumer_generation_id,
             )
             for fetched in records
         ]
+
+    def _fetch(self, tp: TP, fetched: Fetched, beside: Sequence[Fetched]) -> Fetch:
+        return Fetch(tp.topic, tp.partition, fetched, beside, self._batching.most_bytes)
 
     def ack(self, message: Message) -> bool:
         """Acknowledge a message; of a source, with all that came before it.
