@@ -70,6 +70,32 @@ async def kafka_jars() -> Verdict:
         return _told("Kafka's jars", problem)
 
 
+async def codecs() -> Verdict:
+    """That what producers compress can be read: a record batch of each codec is."""
+    reinstall = "install Chatgauge again, with its dependencies"
+    try:
+        from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+        from schemas.record_batch import CODECS, split
+        from schemas.records import records
+    except ImportError as problem:
+        return Verdict("codecs", False, f"can't be read: {problem}", reinstall)
+    failed = []
+    for number, codec in enumerate(CODECS):
+        value = codec.encode() * 1_000
+        try:
+            builder = DefaultRecordBatchBuilder(2, number, 0, -1, -1, -1, 2**20)
+            builder.append(0, 0, None, value, [])
+            [read] = [one.value for batch in split(bytes(builder.build())) for one in records(batch)]
+        except Exception as problem:
+            failed.append(f"{codec} ({_name(problem)})")
+        else:
+            failed += [f"{codec} (misread)"] if read != value else []
+    if failed:
+        return Verdict("codecs", False, f"can't be read: {', '.join(failed)}", reinstall)
+    return Verdict("codecs", True, f"all that Kafka has can be read: {', '.join(CODECS)}")
+
+
 async def disk() -> Verdict:
     place = LocalSettings().data.absolute()
     while not place.exists():
@@ -245,6 +271,7 @@ ALL: tuple[Check, ...] = (
     java,
     maven,
     kafka_jars,
+    codecs,
     disk,
     ports,
     kafka,

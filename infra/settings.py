@@ -19,13 +19,16 @@ def _config(prefix: str) -> SettingsConfigDict:
 
 
 class KafkaSettings(BaseSettings):
-    """Where Kafka is, and how many partitions the event topics get when they are created."""
+    """Where Kafka is, how the event topics are created, and how much of one batch is read."""
 
     model_config = _config("KAFKA_")
 
     bootstrap: str = "127.0.0.1:9092"
     partitions: int = Field(4, ge=1)
     replication: int = Field(1, ge=1)
+    max_unpacked_bytes: int = Field(64 * 1024 * 1024, ge=32 * 1024 * 1024)
+    """That a record batch may unpack to; one that would have more is refused. Chatgauge's own have up to 16
+    MiB."""
 
 
 class RegistrySettings(BaseSettings):

@@ -76,12 +76,12 @@ class Rows:
         Unpacks its batch again, and keeps the last one: ask in order, from one thread. Raises KeyError
         when no record with that offset was read.
         """
-        begin = self.ends[source - 1] if source else 0
-        index = begin + int(np.searchsorted(self.offsets[begin : self.ends[source]], offset))
+        begin, _ = self._bounds(source)
+        index = begin + self._before(source, offset)
         if index == self.ends[source] or self.offsets[index] != offset:
             raise KeyError(offset)
         batches = self.sources[source].batches
-        number = bisect_right(batches, offset, key=attrgetter("base_offset")) - 1
+        number = self._batch_at(source, offset)
         if (source, number) not in self._looked_up:
             self._looked_up.clear()
             self._looked_up[source, number] = self._places(batches[number])
@@ -90,6 +90,24 @@ class Rows:
         if places is None or at < 0:
             return Record(offset, int(self.arrived_us[index]) // 1_000, None, None)
         return places.record(at)
+
+    def lost(self, source: int, offset: int) -> int:
+        """How many records an `unreadable_batch` at this offset of a source stands for, at least one: as the
+        batch counts, and no more than it has offsets left."""
+        batch = self.sources[source].batches[self._batch_at(source, offset)]
+        read = self._before(source, offset) - self._before(source, batch.base_offset)
+        return max(1, min(batch.count - read, batch.next_offset - offset))
+
+    def _bounds(self, source: int) -> tuple[int, int]:
+        return self.ends[source - 1] if source else 0, self.ends[source]
+
+    def _before(self, source: int, offset: int) -> int:
+        """How many records of a source were read that are before the offset."""
+        begin, end = self._bounds(source)
+        return int(np.searchsorted(self.offsets[begin:end], offset))
+
+    def _batch_at(self, source: int, offset: int) -> int:
+        return bisect_right(self.sources[source].batches, offset, key=attrgetter("base_offset")) - 1
 
     def _places(self, batch: RecordBatch) -> Places | None:
         if batch.damage is not None:

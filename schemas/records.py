@@ -4,14 +4,14 @@ A batch is garbled from a record on when that record's lengths don't add up, or 
 the one before it and within the batch. What comes before that record is read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter, lt
 from typing import Final, Protocol
 
 from aiokafka.record.default_records import DefaultRecordBatch
 
-from schemas.errors import GarbledRecordsError
+from schemas.errors import GarbledRecordsError, UnpackError
 from schemas.record_batch import ATTRIBUTES_AT, CODEC_MASK, HEADER, RecordBatch
 from schemas.unpacking import MOST_BYTES, unpack
 
@@ -57,6 +57,33 @@ class Place:
 def records(batch: RecordBatch, limit: int = MOST_BYTES) -> Sequence[KafkaRecord]:
     """The batch's records. Raises UnpackError, or GarbledRecordsError, which has those that were read."""
     return read(batch, unpack(batch, limit))
+
+
+def readable(
+    batches: Iterable[RecordBatch],
+    position: int,
+    unreadable: Callable[[RecordBatch, str], None],
+    limit: int = MOST_BYTES,
+) -> Iterator[KafkaRecord]:
+    """The records of the batches from `position` on, one batch unpacked at a time.
+
+    `unreadable` is told of each batch that can't be read, or not to its end, and why.
+    """
+    for batch in batches:
+        found: Sequence[KafkaRecord] = ()
+        try:
+            if batch.damage is None:
+                found = records(batch, limit)
+            else:
+                unreadable(batch, batch.damage)
+        except UnpackError as error:
+            unreadable(batch, str(error))
+        except GarbledRecordsError as error:
+            found = error.read
+            unreadable(batch, f"is garbled from offset {error.offset} on: {error}")
+        for record in found:
+            if record.offset >= position:
+                yield record
 
 
 def read(batch: RecordBatch, unpacked: bytes | memoryview) -> Sequence[KafkaRecord]:

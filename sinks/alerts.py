@@ -8,6 +8,7 @@ from typing import Final
 
 from schemas.registry import SchemaRegistry
 from schemas.topics import ALERTS, DECISIONS, DELIVERIES, NOTIFICATIONS, Topic
+from schemas.unpacking import MOST_BYTES
 from sinks.poison import Limit
 from sinks.records import Clock, RecordWriter
 
@@ -21,9 +22,14 @@ TABLES: Final = (
 
 
 def writers(
-    clock: Clock, registry: SchemaRegistry | None = None, *, limit: Limit | None = None
+    clock: Clock,
+    registry: SchemaRegistry | None = None,
+    *,
+    limit: Limit | None = None,
+    most_bytes: int = MOST_BYTES,
 ) -> list[tuple[Topic, RecordWriter]]:
     """The writer of each topic."""
     return [
-        (topic, RecordWriter(topic, table, clock, registry=registry, limit=limit)) for topic, table in TABLES
+        (topic, RecordWriter(topic, table, clock, registry=registry, limit=limit, most_bytes=most_bytes))
+        for topic, table in TABLES
     ]

@@ -10,8 +10,8 @@ from typing import Any, Final
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, KafkaTimeoutError
 
-from clients.kafka.consumers import leave, new_consumer
-from clients.kafka.fetched import leave_bare
+from clients.kafka.consumers import high_watermarks, leave, new_consumer
+from clients.kafka.fetched import Budget, Fetched, joined, leave_packed
 from clients.kafka.tasks import ended_task
 from infra.liveness import Unit
 from schemas.topics import Topic
@@ -25,7 +25,7 @@ _GLANCE_MS: Final = 20
 _WORTH_AN_INSERT: Final = 10_000
 _DAY_MS: Final = 24 * 3600 * 1000
 _MOST_BYTES: Final = 48 * 1024 * 1024
-"""Per step: what is read but not yet written stays within a few times this."""
+"""Per step, as fetched. What they unpack to is bounded by the number of records, and batch by batch."""
 _PARTITION_BYTES: Final = 16 * 1024 * 1024
 _SESSION_S: Final = 15.0
 """After so long without a sign of life, another sink gets the partitions."""
@@ -77,6 +77,7 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._metrics = metrics
         self._stored_offset = stored_offset
         self._before_leaving = before_leaving
+        self._budget = Budget()
         self._consumer = new_consumer(bootstrap, group_id=group_of(topic), **_SETTINGS)
         self._epoch = 0
         self._held: frozenset[Tenure] = frozenset()
@@ -144,7 +145,7 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._tell_started()
 
     async def place(self) -> None:
-        """Seeks each new partition to the first record that is not yet written.
+        """Seeks each new partition to the first offset that is not yet done with.
 
         That is past the highest offset stored, or the committed offset where that is greater: retention
         may have emptied the table. Raises TopicRecreatedError when either lies beyond the partition's end.
@@ -158,7 +159,7 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
                 async with self._unit.bounded(f"the offsets of {tp}", _ANSWERED_WITHIN_S):
                     committed = await self._consumer.committed(tp)
                     begin = (await self._consumer.beginning_offsets([tp]))[tp]
-                    end = (await self._consumer.end_offsets([tp]))[tp]
+                    end = (await high_watermarks(self._consumer, [tp]))[tp]
             except (IllegalStateError, KafkaError, TimeoutError) as error:
                 _LOG.info("%s: %s; placing it again", tp, error)
                 await asyncio.sleep(_POLL_MS / 1000)
@@ -190,42 +191,44 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         return max(reached, begin)
 
     async def gather(self, linger: float, most_records: int, stopping: asyncio.Event) -> list[Fetch]:
-        """What comes within `linger` seconds, or sooner when that is much; one Fetch per partition.
+        """What comes within `linger` seconds, or sooner when that is much; one Fetch per partition, of
+        `most_records` at most, or one batch.
 
         Who has enough for an insert, and finds nothing more at hand, waits no longer.
         """
         until = time.monotonic() + linger
-        found: dict[Tenure, list[Any]] = {}
-        count = size = 0
-        while count < most_records and size < _MOST_BYTES and not stopping.is_set():
+        found: dict[Tenure, list[Fetched]] = {}
+        self._budget.fill(most_records, _MOST_BYTES)
+        while not (self._budget.is_spent or stopping.is_set()):
             left = until - time.monotonic()
             if left <= 0 or self._unplaced:
                 break
-            patience = _GLANCE_MS if count >= _WORTH_AN_INSERT else _POLL_MS
-            fetched = await self._poll(min(left * 1000, patience), most_records - count)
-            if not fetched and count >= _WORTH_AN_INSERT:
+            is_worth_it = most_records - self._budget.records >= _WORTH_AN_INSERT
+            fetched = await self._poll(min(left * 1000, _GLANCE_MS if is_worth_it else _POLL_MS))
+            if not fetched and is_worth_it:
                 break
             tenures = {tenure.partition: tenure for tenure in self._held}
-            for tp, records in fetched.items():
+            for tp, parts in fetched.items():
                 tenure = tenures.get(tp.partition)
-                if tenure is None or not records or tenure in self._unplaced or tenure in self._halted:
+                if tenure is None or tenure in self._unplaced or tenure in self._halted:
                     continue
-                await self._look_for_gap(tenure, records[0].offset)
-                found.setdefault(tenure, []).extend(records)
-                self._next[tenure] = records[-1].offset + 1
-                count += len(records)
-                size += sum(len(record.value) for record in records if record.value is not None)
-        if count:
+                # Whoever asks for what retention has deleted is sent to where the log begins now. Offsets of
+                # no record (compaction, ends of transactions) lie within what is fetched.
+                self._miss(tenure, self._next.get(tenure, parts[0].first), parts[0].first)
+                found.setdefault(tenure, []).extend(parts)
+                self._next[tenure] = parts[-1].next_offset
+        if found:
             self._unit.progress()
-        self._metrics.records.labels(self._topic.name).inc(count)
-        return [Fetch(tenure, records) for tenure, records in found.items()]
+        fetches = [Fetch(tenure, joined(parts)) for tenure, parts in found.items()]
+        self._metrics.records.labels(self._topic.name).inc(sum(fetch.fetched.count for fetch in fetches))
+        return fetches
 
-    async def _poll(self, timeout_ms: float, most_records: int) -> dict[TopicPartition, list[Any]]:
+    async def _poll(self, timeout_ms: float) -> dict[TopicPartition, list[Fetched]]:
         try:
-            leave_bare(self._consumer)
+            leave_packed(self._consumer, budget=self._budget)
             async with asyncio.timeout(2 * _POLL_MS / 1000 + timeout_ms / 1000):
-                fetched: dict[TopicPartition, list[Any]] = await self._consumer.getmany(
-                    timeout_ms=int(timeout_ms), max_records=most_records
+                fetched: dict[TopicPartition, list[Fetched]] = await self._consumer.getmany(
+                    timeout_ms=int(timeout_ms)
                 )
                 return fetched
         except TimeoutError:  # a rebalance is under way
@@ -235,21 +238,6 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
                 raise
             _LOG.warning("%s: %s; fetching again", self._topic.name, error)
             return {}
-
-    async def _look_for_gap(self, tenure: Tenure, first: int) -> None:
-        expected = self._next.get(tenure, first)
-        if first > expected:
-            # Compaction and transactions leave gaps too; only what lies before the log's begin is lost.
-            tp = self._tp(tenure)
-            try:
-                async with self._unit.bounded(f"the first offset of {tp}", _ANSWERED_WITHIN_S):
-                    begin = (await self._consumer.beginning_offsets([tp]))[tp]
-            except (KafkaError, TimeoutError) as error:
-                _LOG.warning(
-                    "%s: whether records before offset %d are lost is not known: %s", tp, first, error
-                )
-                return
-            self._miss(tenure, expected, min(begin, first))
 
     def _miss(self, tenure: Tenure, expected: int, begin: int) -> None:
         if self._topic.config.get("cleanup.policy") == "delete" and begin > expected:
@@ -324,7 +312,7 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         return True
 
     async def report_lag(self) -> None:
-        """Sets the lag of every partition held: records between the end and what is written.
+        """Sets the lag of every partition held: what lies between what is written and as far as can be read.
 
         And tells whether records wait that have not been fetched.
         """

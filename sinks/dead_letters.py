@@ -6,11 +6,12 @@ from typing import Final
 
 import polars as pl
 
-from schemas.columnar import ColumnarReader
 from schemas.contract import schema
+from schemas.raw import RawReader
 from schemas.topics import DEAD_LETTERS, Topic
+from schemas.unpacking import MOST_BYTES
 from sinks.metrics import SinkMetrics
-from sinks.records import as_arrow, coordinates
+from sinks.records import as_arrow
 from sinks.writer import Fetch, Insert, Step, Tenure
 
 TABLE: Final = "dead_letters"
@@ -18,24 +19,26 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class DeadLetterWriter:
-    """Writes dead letters as rows. One that can't be read is counted, and stays in the topic."""
+    """Writes dead letters as rows. One that can't be read is counted, and stays in the topic; so does a batch
+    of them, which may unpack to `most_bytes`."""
 
     table = TABLE
     stores_every_offset = True
 
-    def __init__(self, metrics: SinkMetrics, topic: Topic = DEAD_LETTERS) -> None:
+    def __init__(
+        self, metrics: SinkMetrics, topic: Topic = DEAD_LETTERS, *, most_bytes: int = MOST_BYTES
+    ) -> None:
         self._topic = topic.name
         self._metrics = metrics
-        self._reader = ColumnarReader(schema(DEAD_LETTERS.record))
+        self._reader = RawReader(schema(DEAD_LETTERS.record), limit=most_bytes)
 
     def take(
         self, fetches: Sequence[Fetch], held: frozenset[Tenure], now: float, *, last: bool = False
     ) -> Step:
         """See `sinks.writer.Writer`."""
         inserts = []
-        for fetch in fetches:
-            offsets, _ = coordinates(fetch)
-            batch = self._reader.read([record.value for record in fetch.records], offsets)
+        rows = self._reader.read([fetch.source for fetch in fetches])
+        for fetch, batch in zip(fetches, rows.apart(rows.batch), strict=True):
             for refusal in batch.refused:
                 self._metrics.unreadable.labels(self._topic, refusal.reason.value).inc()
                 _LOG.error("%s/%d@%d: %s", self._topic, fetch.partition, refusal.offset, refusal.detail)

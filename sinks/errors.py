@@ -3,7 +3,8 @@
 SinkError
 ├── MigrationError     an applied migration was changed, or the database is newer than this version
 ├── TopicRecreatedError     ClickHouse holds offsets that Kafka has not reached
-└── InsertRefusedError      ClickHouse will never take this insert
+├── InsertRefusedError      ClickHouse will never take this insert
+└── LetterRefusedError      Kafka will never take this dead letter
 """
 
 
@@ -37,3 +38,14 @@ class InsertRefusedError(SinkError):
             "stopped, once table and writer agree (`chatgauge up` and the sink's start run the migrations)."
         )
         self.table, self.code = table, code
+
+
+class LetterRefusedError(SinkError):
+    """Kafka refused a dead letter for a reason that trying again does not mend."""
+
+    def __init__(self, topic: str, message: str) -> None:
+        super().__init__(
+            f"Kafka refuses dead letters for {topic}: {message}. Nothing is lost: the sink goes on where it "
+            "stopped, once the topic is as `chatgauge topics` makes it."
+        )
+        self.topic = topic

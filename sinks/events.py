@@ -4,6 +4,7 @@ import polars as pl
 
 from schemas.registry import SchemaRegistry
 from schemas.topics import REQUESTS, Topic
+from schemas.unpacking import MOST_BYTES
 from sinks.poison import Limit
 from sinks.records import Clock, RecordWriter
 from streams.pricing import PriceList
@@ -18,10 +19,13 @@ def writer(
     topic: Topic = REQUESTS,
     *,
     limit: Limit | None = None,
+    most_bytes: int = MOST_BYTES,
 ) -> RecordWriter:
     """The writer of the raw requests."""
 
     def priced(frame: pl.DataFrame) -> pl.DataFrame:
         return frame.with_columns(prices.cost(frame).alias("priced_nano_usd"))
 
-    return RecordWriter(topic, TABLE, clock, enrich=priced, registry=registry, limit=limit)
+    return RecordWriter(
+        topic, TABLE, clock, enrich=priced, registry=registry, limit=limit, most_bytes=most_bytes
+    )

@@ -1,11 +1,22 @@
 """Sends dead letters to `chat.dead-letters`, and waits until Kafka has them."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
-from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.errors import (
+    InvalidRequiredAcksError,
+    InvalidTimestampError,
+    InvalidTopicError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    PolicyViolationError,
+    RecordListTooLargeError,
+    UnsupportedForMessageFormatError,
+    UnsupportedVersionError,
+)
 
 from clients.kafka.publisher import WITHIN_S, Message, Publisher, PublishError
 from clients.retry import GivenUp, retrying
@@ -13,13 +24,26 @@ from infra.liveness import Unit
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import DEAD_LETTERS, Topic
+from sinks.errors import LetterRefusedError
 from sinks.metrics import SinkMetrics
+from sinks.refused import fitted
 
 _LARGEST: Final = int(DEAD_LETTERS.config["max.message.bytes"])
 _AT_ONCE: Final = 500
 _BYTES_AT_ONCE: Final = 8 * 1024 * 1024
+_LENGTHS: Final = ((1024 * 1024, 64 * 1024), (1024, 1024))
+"""How long a key or a value may be, and how much of a longer one is kept; where Kafka refuses that, less."""
+_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
+_HOPELESS: Final = (
+    InvalidRequiredAcksError,
+    InvalidTimestampError,
+    InvalidTopicError,
+    PolicyViolationError,
+    UnsupportedForMessageFormatError,
+    UnsupportedVersionError,
+)
+"""What Kafka says again, however often it is asked."""
 _LEAVE_WITHIN_S: Final = 1.0
-_ACKNOWLEDGED_WITHIN_S: Final = 60.0
 _LOG: Final = logging.getLogger(__name__)
 _SECOND: Final = 2
 
@@ -29,7 +53,7 @@ class Unsent(Exception):  # noqa: N818 - not an error: the sink is stopping
 
 
 class DeadLetterBox:
-    """The producer of dead letters, which keep their records whole. Connects when there is one to send."""
+    """The producer of dead letters, which keep what fits of their records. Connects when it has one."""
 
     def __init__(self, bootstrap: str, metrics: SinkMetrics, topic: Topic = DEAD_LETTERS) -> None:
         self._topic = topic.name
@@ -46,39 +70,51 @@ class DeadLetterBox:
     async def send(
         self, letters: Sequence[Mapping[str, Any]], wanted: Callable[[], bool], unit: Unit | None = None
     ) -> None:
-        """Returns when Kafka has acknowledged all of them; repeats what fails. Raises Unsent.
+        """Returns when Kafka has acknowledged all of them; repeats what fails, if it can succeed.
 
+        Of long keys and values only the beginning is sent. Raises Unsent, and LetterRefusedError.
         `unit` is whose letters they are: while they can't be sent, it waits.
         """
         unit = unit or Unit(self._topic)
-        gathered: list[Mapping[str, Any]] = []
-        size = 0
-        for letter in letters:
-            gathered.append(letter)
-            size += len(letter["value"] or b"")
-            if len(gathered) >= _AT_ONCE or size >= _BYTES_AT_ONCE:
-                await self._deliver(gathered, wanted, unit)
-                gathered, size = [], 0
-        await self._deliver(gathered, wanted, unit)
+        left = iter(letters)
+        while letters and (some := await unit.compute(_some, left)):
+            await self._deliver(some, wanted, unit)
 
     async def _deliver(
         self, letters: Sequence[Mapping[str, Any]], wanted: Callable[[], bool], unit: Unit
     ) -> None:
-        left = letters
+        for most, kept in _LENGTHS:
+            cut = await unit.compute(_cut, letters, most, kept)
+            too_large = await self._sent(cut, wanted, unit)
+            if not too_large:
+                return
+            letters = [letters[at] for at in too_large]
+            _LOG.warning("%s: %d dead letters are too large for Kafka", self._topic, len(letters))
+        raise LetterRefusedError(self._topic, "it takes no record of a few KiB")
+
+    async def _sent(
+        self, letters: Sequence[Mapping[str, Any]], wanted: Callable[[], bool], unit: Unit
+    ) -> Sequence[int]:
+        """Sends them, except those that are too large; which that are."""
+        left = list(range(len(letters)))
+        too_large: list[int] = []
 
         async def attempt() -> None:
             nonlocal left
-            outcomes = await self._outcomes(left, unit)
+            outcomes = await self._outcomes([letters[at] for at in left], unit)
             unsent, failures = [], []
-            for letter, outcome in zip(left, outcomes, strict=True):
-                if isinstance(outcome, KafkaError):
-                    unsent.append(letter)
+            for at, outcome in zip(left, outcomes, strict=True):
+                if isinstance(outcome, _TOO_LARGE):
+                    too_large.append(at)
+                elif isinstance(outcome, KafkaError):
+                    unsent.append(at)
                     failures.append(outcome)
                 else:
+                    letter = letters[at]
                     self._metrics.dead_letters.labels(letter["topic"], letter["reason"]).inc()
             left = unsent
             if failures:
-                raise failures[0]
+                raise next((each for each in failures if isinstance(each, _HOPELESS)), failures[0])
 
         def failed(error: Exception, number: int, wait: float) -> None:
             self._metrics.letter_retries.inc(len(left))
@@ -86,17 +122,14 @@ class DeadLetterBox:
             if number == _SECOND:
                 outage.enter_context(unit.waiting(f"Kafka, to take dead letters: {error}"))
 
-        if left:
-            try:
-                with ExitStack() as outage:
-                    await retrying(
-                        attempt,
-                        passes=lambda error: isinstance(error, KafkaError),
-                        failed=failed,
-                        wanted=wanted,
-                    )
-            except GivenUp:
-                raise Unsent from None
+        try:
+            with ExitStack() as outage:
+                await retrying(attempt, passes=_passes, failed=failed, wanted=wanted)
+        except GivenUp:
+            raise Unsent from None
+        except _HOPELESS as error:
+            raise LetterRefusedError(self._topic, f"{type(error).__name__}: {error}") from error
+        return too_large
 
     async def _outcomes(self, letters: Sequence[Mapping[str, Any]], unit: Unit) -> Sequence[Any]:
         """For each letter what Kafka has acknowledged, or the KafkaError."""
@@ -113,3 +146,23 @@ class DeadLetterBox:
             return [error] * len(letters)
         except TimeoutError as error:
             return [KafkaTimeoutError(str(error))] * len(letters)
+
+
+def _passes(error: Exception) -> bool:
+    return isinstance(error, KafkaError) and not isinstance(error, _HOPELESS)
+
+
+def _some(letters: Iterator[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """As many as are sent at once."""
+    gathered: list[Mapping[str, Any]] = []
+    size = 0
+    for letter in letters:
+        gathered.append(letter)
+        size += len(letter["key"] or b"") + len(letter["value"] or b"")
+        if len(gathered) >= _AT_ONCE or size >= _BYTES_AT_ONCE:
+            break
+    return gathered
+
+
+def _cut(letters: Sequence[Mapping[str, Any]], most: int, kept: int) -> Sequence[Mapping[str, Any]]:
+    return [fitted(letter, most, kept) for letter in letters]

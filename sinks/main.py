@@ -130,6 +130,7 @@ def writers(
     """The writer of each topic that goes to ClickHouse."""
     clock = _now_us
     limit = Limit(settings.sink.dead_letter_share, settings.sink.dead_letter_window)
+    most = settings.kafka.max_unpacked_bytes
     blocks = [
         (
             topic,
@@ -140,17 +141,18 @@ def writers(
                 open_pane_interval=settings.sink.open_pane_interval,
                 timezone=settings.windows.timezone,
                 max_rows=settings.sink.max_rows,
+                most_bytes=most,
             ),
         )
         for topic in (WINDOWS, USAGE)
     ]
     return [
-        (REQUESTS, events.writer(clock, PriceList(), registry, limit=limit)),
-        (SPANS, spans.writer(clock, registry, limit=limit)),
-        (SAMPLES, samples.writer(clock, registry, limit=limit)),
+        (REQUESTS, events.writer(clock, PriceList(), registry, limit=limit, most_bytes=most)),
+        (SPANS, spans.writer(clock, registry, limit=limit, most_bytes=most)),
+        (SAMPLES, samples.writer(clock, registry, limit=limit, most_bytes=most)),
         *blocks,
-        *alerts.writers(clock, registry, limit=limit),
-        (DEAD_LETTERS, DeadLetterWriter(metrics)),
+        *alerts.writers(clock, registry, limit=limit, most_bytes=most),
+        (DEAD_LETTERS, DeadLetterWriter(metrics, most_bytes=most)),
     ]
 
 

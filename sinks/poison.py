@@ -3,11 +3,11 @@
 A few bad records are dead letters. When most are bad, the fault is not theirs: a producer writes another
 schema, this version is too old, a topic holds something else. Dead-lettering all of it would only move the
 topic elsewhere. The judgement follows from the records alone, in their order: neither time nor the cut of
-the batches plays a part in it.
+the fetches plays a part in it. A record batch that can't be read counts as the records that it holds.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -70,23 +70,35 @@ class Tally:
         self._limit = limit
         self._recent: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
 
-    def judge(self, partition: int, count: int, refused: Sequence[Refusal]) -> Halt | None:
+    def judge(
+        self, partition: int, count: int, refused: Sequence[Refusal], lost: Mapping[int, int] | None = None
+    ) -> Halt | None:
         """A Halt when the next `count` records go beyond the limit: they then count as not seen.
 
-        `refused` are the refusals among them, in order; their `index` counts from the first of them.
+        `refused` are the refusals among them, in order; their `index` counts from the first of them. `lost`
+        says, by that index, for how many records a refusal stands that is of more than one.
         """
-        marks = np.zeros(len(self._recent) + count, np.bool_)
-        marks[: len(self._recent)] = self._recent
-        marks[len(self._recent) + np.fromiter((r.index for r in refused), np.int64, len(refused))] = True
+        bad = np.zeros(count, np.bool_)
+        bad[np.fromiter((r.index for r in refused), np.int64, len(refused))] = True
+        # What fills the window alone leaves nothing else to be seen, however many more there are.
+        many = {at: min(of, self._limit.window) for at, of in (lost or {}).items()}
+        if many:
+            times = np.ones(count, np.int64)
+            times[list(many)] = list(many.values())
+            bad = np.repeat(bad, times)
+        marks = np.concatenate([self._recent, bad])
         if refused:
             total = np.concatenate([[0], np.cumsum(marks)])
             ends = np.arange(len(self._recent) + 1, len(marks) + 1)
             begins = np.maximum(ends - self._limit.window, 0)
-            seen, bad = ends - begins, total[ends] - total[begins]
-            beyond = (seen >= self._limit.least) & (bad > self._limit.share * seen)
+            seen, found = ends - begins, total[ends] - total[begins]
+            beyond = (seen >= self._limit.least) & (found > self._limit.share * seen)
             if beyond.any():
                 at = int(beyond.argmax())
-                reasons = Counter(refusal.reason.value for refusal in refused).most_common()
-                return Halt(partition, int(bad[at]), int(seen[at]), refused[0], tuple(reasons))
+                reasons: Counter[str] = Counter()
+                for refusal in refused:
+                    reasons[refusal.reason.value] += many.get(refusal.index, 1)
+                first = refused[0]
+                return Halt(partition, int(found[at]), int(seen[at]), first, tuple(reasons.most_common()))
         self._recent = marks[-self._limit.window :]
         return None

@@ -1,22 +1,27 @@
 """The writer of a topic whose records are rows: decoded, given their coordinates, cut into inserts."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from schemas.columnar import Batch, ColumnarReader, refuse_future
+from schemas.batch import Batch, refuse_future
 from schemas.contract import schema
+from schemas.errors import Reason
+from schemas.raw import RawReader, Rows
 from schemas.registry import SchemaRegistry
 from schemas.topics import Topic
+from schemas.unpacking import MOST_BYTES
 from schemas.validity import refuse_invalid
 from sinks.poison import Halt, Limit, Tally
+from sinks.refused import Letters, Refused
 from sinks.writer import Fetch, Insert, Step, Tenure
 
-REFUSED_BY: Final = "sink"
 _FEW_VALUED: Final = frozenset(
     [
         "phase",
@@ -35,6 +40,8 @@ _FEW_VALUED: Final = frozenset(
 _DAY_US: Final = 86_400_000_000
 _EVENT_TIME: Final = "occurred_at"
 """What a sender's clock says; records of Chatgauge's own have no such field."""
+_THREADS: Final = 2
+"""That read a large fetch."""
 
 Clock = Callable[[], int]
 """Microseconds since 1970, UTC."""
@@ -45,7 +52,8 @@ class RecordWriter:
     """Writes every record of a topic as one row, and every one it refuses as a dead letter.
 
     A row has the record's fields, `_partition`, `_offset` and `arrived_at`, and what `enrich` adds.
-    A partition of which more is refused than `limit` allows is halted instead.
+    A partition of which more is refused than `limit` allows is halted instead. A batch may unpack to
+    `most_bytes`.
     """
 
     stores_every_offset = True
@@ -59,12 +67,14 @@ class RecordWriter:
         enrich: Enrich | None = None,
         registry: SchemaRegistry | None = None,
         limit: Limit | None = None,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self.table = table
         self._topic = topic
         self._clock = clock
         self._enrich = enrich
-        self._reader = ColumnarReader(schema(topic.record), registry=registry)
+        self._reader = RawReader(schema(topic.record), registry=registry, limit=most_bytes)
+        self._threads = ThreadPoolExecutor(_THREADS, f"reading {topic.name}")
         self._limit = limit or Limit()
         self._tallies: dict[Tenure, Tally] = {}
 
@@ -73,47 +83,38 @@ class RecordWriter:
     ) -> Step:
         """See `sinks.writer.Writer`. Raises RegistryUnavailableError, having taken nothing."""
         self._tallies = {tenure: tally for tenure, tally in self._tallies.items() if tenure in held}
-        read = [(fetch, *self._read(fetch)) for fetch in fetches]
-        letters: list[Mapping[str, Any]] = []
+        rows = self._reader.read([fetch.source for fetch in fetches], self._threads)
+        refused: list[Refused] = []
         inserts: list[Insert] = []
         positions: dict[Tenure, int] = {}
         halts: dict[Tenure, Halt] = {}
-        for fetch, batch, arrived in read:
+        begins = [0, *rows.ends]
+        for source, (fetch, batch) in enumerate(zip(fetches, rows.apart(self._checked(rows)), strict=True)):
+            begin, end = begins[source : source + 2]
             tally = self._tallies.setdefault(fetch.tenure, Tally(self._limit))
-            halt = tally.judge(fetch.partition, len(fetch.records), batch.refused)
+            halt = tally.judge(fetch.partition, end - begin, batch.refused, _lost(rows, source, batch))
             if halt is not None:
                 halts[fetch.tenure] = halt
                 continue
-            letters += self._letters(fetch, batch)
+            arrived = rows.arrived_us[begin:end]
+            refused += [
+                Refused(source, fetch.partition, int(arrived[refusal.index]), refusal)
+                for refusal in batch.refused
+            ]
             inserts += self._inserts(fetch.tenure, batch.frame, arrived[batch.indices])
             positions[fetch.tenure] = fetch.next_offset
+        letters = Letters(self._topic.name, rows, refused, self._clock()) if refused else ()
         return Step(letters, inserts, positions, halts)
 
-    def _read(self, fetch: Fetch) -> tuple[Batch, npt.NDArray[np.int64]]:
-        """What was read, and when Kafka took each record."""
-        offsets, arrived = coordinates(fetch)
-        batch = self._reader.read([record.value for record in fetch.records], offsets)
+    def _checked(self, rows: Rows) -> Batch:
+        """The rows that may be stored, of all partitions."""
+        batch = rows.batch
         if _EVENT_TIME in batch.frame.columns:
-            batch = refuse_future(batch, arrived)
-        return refuse_invalid(batch, self._topic.record), arrived
-
-    def _letters(self, fetch: Fetch, batch: Batch) -> list[Mapping[str, Any]]:
-        refused_at = self._clock()
-        return [
-            {
-                "topic": self._topic.name,
-                "partition": fetch.partition,
-                "offset": refusal.offset,
-                "arrived_at": fetch.records[refusal.index].timestamp * 1_000,
-                "refused_at": refused_at,
-                "refused_by": REFUSED_BY,
-                "reason": refusal.reason.value,
-                "detail": refusal.detail,
-                "key": fetch.records[refusal.index].key,
-                "value": fetch.records[refusal.index].value,
-            }
-            for refusal in batch.refused
-        ]
+            batch = refuse_future(batch, rows.arrived_us)
+        batch = refuse_invalid(batch, self._topic.record)
+        if self._enrich is not None:
+            batch = replace(batch, frame=self._enrich(batch.frame))
+        return batch
 
     def _inserts(self, tenure: Tenure, frame: pl.DataFrame, arrived: npt.NDArray[np.int64]) -> list[Insert]:
         if frame.height == 0:
@@ -122,8 +123,6 @@ class RecordWriter:
             pl.Series("arrived_at", arrived).cast(pl.Datetime("us", "UTC")),
             pl.lit(tenure.partition, pl.Int32).alias("_partition"),
         )
-        if self._enrich is not None:
-            frame = self._enrich(frame)
         return [self._insert(tenure, frame[start:end]) for start, end in runs(arrived // _DAY_US)]
 
     def _insert(self, tenure: Tenure, frame: pl.DataFrame) -> Insert:
@@ -132,12 +131,13 @@ class RecordWriter:
         return Insert(self.table, as_arrow(frame), token, tenure)
 
 
-def coordinates(fetch: Fetch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The records' offsets, and when Kafka took them, in microseconds."""
-    count = len(fetch.records)
-    offsets = np.fromiter((record.offset for record in fetch.records), np.int64, count)
-    arrived = np.fromiter((record.timestamp for record in fetch.records), np.int64, count)
-    return offsets, arrived * 1_000
+def _lost(rows: Rows, source: int, batch: Batch) -> dict[int, int]:
+    """For how many records the refusals of batches stand, by their index."""
+    return {
+        refusal.index: rows.lost(source, refusal.offset)
+        for refusal in batch.refused
+        if refusal.reason is Reason.UNREADABLE_BATCH
+    }
 
 
 def runs(values: npt.NDArray[np.int64]) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from schemas.registry import SchemaRegistry
 from schemas.topics import SPANS
+from schemas.unpacking import MOST_BYTES
 from sinks.poison import Limit
 from sinks.records import Clock, RecordWriter
 
@@ -9,7 +10,11 @@ TABLE = "spans"
 
 
 def writer(
-    clock: Clock, registry: SchemaRegistry | None = None, *, limit: Limit | None = None
+    clock: Clock,
+    registry: SchemaRegistry | None = None,
+    *,
+    limit: Limit | None = None,
+    most_bytes: int = MOST_BYTES,
 ) -> RecordWriter:
     """The writer of the raw spans."""
-    return RecordWriter(SPANS, TABLE, clock, registry=registry, limit=limit)
+    return RecordWriter(SPANS, TABLE, clock, registry=registry, limit=limit, most_bytes=most_bytes)

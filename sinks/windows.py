@@ -4,16 +4,20 @@ import logging
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from schemas.errors import RefusedError
+from schemas.errors import Reason, RefusedError
+from schemas.record_batch import RecordBatch
+from schemas.records import KafkaRecord
 from schemas.topics import Topic
+from schemas.unpacking import MOST_BYTES
 from sinks.folding import Arrival, Folding, version
 from sinks.metrics import SinkMetrics
 from sinks.records import Clock
 from sinks.window_rows import TABLE, WindowRows, tables
-from sinks.writer import Fetch, Insert, KafkaRecord, Step, Tenure
+from sinks.writer import Fetch, Insert, Step, Tenure
 from streams.windows.block import Block, read_block
 
 _PANES: Final = frozenset(("1s", "1m"))
@@ -24,7 +28,8 @@ _LOG: Final = logging.getLogger(__name__)
 class WindowWriter:
     """Writes the newest state of each block. A restart reads again from the first one held back.
 
-    That is harmless: in ClickHouse the newest version of a row replaces the others.
+    That is harmless: in ClickHouse the newest version of a row replaces the others. A batch may unpack to
+    `most_bytes`; what can't be read is counted, and stays in the topic.
     """
 
     table = TABLE
@@ -39,12 +44,14 @@ class WindowWriter:
         open_pane_interval: timedelta,
         timezone: ZoneInfo,
         max_rows: int,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self._topic = topic
         self._clock = clock
         self._metrics = metrics
         self._timezone = timezone
         self._max_rows = max_rows
+        self._most_bytes = most_bytes
         self._folding = Folding(open_pane_interval.total_seconds())
         self._next: dict[Tenure, int] = {}
 
@@ -56,7 +63,7 @@ class WindowWriter:
         self._next = {tenure: offset for tenure, offset in self._next.items() if tenure in held}
         folded = self._folding.folded
         for fetch in fetches:
-            for record in fetch.records:
+            for record in fetch.records(partial(self._refuse_batch, fetch.partition), self._most_bytes):
                 block = self._read(fetch.partition, record)
                 if block is not None and block.key.pane in _PANES:
                     self._folding.add(Arrival(fetch.tenure, record.offset, block))
@@ -98,6 +105,11 @@ class WindowWriter:
     def _refuse(self, partition: int, offset: int, error: RefusedError) -> None:
         self._metrics.unreadable.labels(self._topic.name, error.reason.value).inc()
         _LOG.error("%s/%d@%d: %s", self._topic.name, partition, offset, error)
+
+    def _refuse_batch(self, partition: int, batch: RecordBatch, why: str) -> None:
+        self._metrics.unreadable.labels(self._topic.name, Reason.UNREADABLE_BATCH.value).inc()
+        where = (self._topic.name, partition, batch.base_offset, batch.last_offset)
+        _LOG.error("%s/%d: the batch of offsets %d to %d %s", *where, why)
 
     def _inserts(self, arrivals: Sequence[Arrival]) -> list[Insert]:
         written = [rows for arrival in arrivals if (rows := self._rows(arrival)) is not None]

@@ -1,28 +1,19 @@
-"""What a writer is: a step from the records of a topic to inserts, without any effect of its own.
+"""What a writer is: a step from what was fetched of a topic to inserts, without any effect of its own.
 
 The order of a step is `sinks.consumer`'s: dead letters, inserts, commit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
 
+from clients.kafka.fetched import Fetched
+from schemas.raw import Source
+from schemas.record_batch import RecordBatch
+from schemas.records import KafkaRecord, readable
 from sinks.poison import Halt
-
-
-class KafkaRecord(Protocol):
-    """What is read of an aiokafka record; `timestamp` in milliseconds."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
 
 
 @dataclass(frozen=True)
@@ -35,10 +26,10 @@ class Tenure:
 
 @dataclass(frozen=True)
 class Fetch:
-    """Records of one partition, one after the other; never empty."""
+    """What was fetched of one partition. It may hold no record: then only the position has moved on."""
 
     tenure: Tenure
-    records: Sequence[KafkaRecord]
+    fetched: Fetched
 
     @property
     def partition(self) -> int:
@@ -46,8 +37,17 @@ class Fetch:
 
     @property
     def next_offset(self) -> int:
-        """Where to go on after these."""
-        return self.records[-1].offset + 1
+        """Where to go on after it."""
+        return self.fetched.next_offset
+
+    @property
+    def source(self) -> Source:
+        """What there is to be read in it."""
+        return Source(self.fetched.batches, self.fetched.first)
+
+    def records(self, unreadable: Callable[[RecordBatch, str], None], limit: int) -> Iterator[KafkaRecord]:
+        """Its records, one by one; see `schemas.records.readable`."""
+        return readable(self.fetched.batches, self.fetched.first, unreadable, limit)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Step:
     """What has to happen, in this order, before the positions may be committed."""
 
     letters: Sequence[Mapping[str, Any]] = ()
-    """DeadLetter records."""
+    """DeadLetter records, with their keys and values whole."""
     inserts: Sequence[Insert] = ()
     positions: Mapping[Tenure, int] = field(default_factory=dict)
     """Per partition the first offset that a restart has to read again."""
@@ -89,7 +89,7 @@ class Writer(Protocol):
     def take(
         self, fetches: Sequence[Fetch], held: frozenset[Tenure], now: float, *, last: bool = False
     ) -> Step:
-        """The step for these records. Must not block on anything outside, nor raise for bad records.
+        """The step for these fetches. Must not block on anything outside, nor raise for bad records.
 
         `held` are the assignments of the moment, `now` is a monotonic clock in seconds, and `last` says
         that no further call follows: what was held back must come out.

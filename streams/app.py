@@ -88,7 +88,8 @@ def wired(
         format=PLAIN,
         own_pace=True,
     )
-    return Counting(worker.table, worker.plan, RequestReader(registry)), wiring
+    reader = RequestReader(registry, kafka.max_unpacked_bytes)
+    return Counting(worker.table, worker.plan, reader), wiring
 
 
 def build(

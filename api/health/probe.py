@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -13,7 +14,7 @@ from api.health.progress import LIVE_STATE, Follower, Offsets, Progress, Sightin
 from api.live.live import Live
 from api.live.reader import Reader
 from api.times import Clock
-from clients.kafka.consumers import consuming
+from clients.kafka.consumers import consuming, high_watermarks
 from clients.kafka.failures import AWAY
 from clients.kafka.notes import why_halted
 from clients.kafka.partitions import administering, partitions
@@ -21,8 +22,14 @@ from schemas.topics import DEAD_LETTERS, REQUESTS
 
 _log = logging.getLogger(__name__)
 
-Bounds = dict[TopicPartition, tuple[int, int]]
-"""First and end offset of each partition."""
+
+@dataclass(frozen=True)
+class Bounds:
+    """From where to where a partition can be read, and how many offsets an open transaction holds back."""
+
+    begin: int
+    end: int
+    held_back: int
 
 
 class Probe:
@@ -75,11 +82,11 @@ class Probe:
         followers = self._progress.followers
         topics = {f.topic for f in followers} | {REQUESTS.name, DEAD_LETTERS.name}
         bounds = await _bounds(consumer, await partitions(admin, topics))
-        source = {tp.partition: end for tp, (_, end) in bounds.items() if tp.topic == REQUESTS.name}
+        source = {tp.partition: found.end for tp, found in bounds.items() if tp.topic == REQUESTS.name}
         if source:
             empty = frozenset(partition for partition, end in source.items() if not end)
             await self._live.observe_partitions(len(source), empty)
-        dead = [end for tp, (_, end) in bounds.items() if tp.topic == DEAD_LETTERS.name]
+        dead = [found.end for tp, found in bounds.items() if tp.topic == DEAD_LETTERS.name]
         self.dead_letters = sum(dead) if dead else None
         for follower in LIVE_STATE:
             read = Sighting(1, _partitions(follower.topic, bounds, self._reader.positions))
@@ -91,12 +98,16 @@ class Probe:
             self._progress.observe(follower, sighting, self._clock())
 
 
-async def _bounds(consumer: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> Bounds:
+async def _bounds(
+    consumer: AIOKafkaConsumer, places: Sequence[TopicPartition]
+) -> dict[TopicPartition, Bounds]:
     if not places:
         return {}
     begins = await consumer.beginning_offsets(places)
+    # In this order: what comes in between is not held back.
+    high = await high_watermarks(consumer, places)
     ends = await consumer.end_offsets(places)
-    return {place: (begins[place], ends[place]) for place in places}
+    return {place: Bounds(begins[place], ends[place], max(0, high[place] - ends[place])) for place in places}
 
 
 async def _members(admin: AIOKafkaAdminClient, groups: Iterable[str]) -> dict[str, int]:
@@ -109,7 +120,9 @@ async def _members(admin: AIOKafkaAdminClient, groups: Iterable[str]) -> dict[st
     return members
 
 
-async def _sighting(admin: AIOKafkaAdminClient, follower: Follower, bounds: Bounds, members: int) -> Sighting:
+async def _sighting(
+    admin: AIOKafkaAdminClient, follower: Follower, bounds: Mapping[TopicPartition, Bounds], members: int
+) -> Sighting:
     places = [place for place in bounds if place.topic == follower.topic]
     if not places:
         return Sighting(members, {})
@@ -121,12 +134,14 @@ async def _sighting(admin: AIOKafkaAdminClient, follower: Follower, bounds: Boun
 
 def _partitions(
     topic: str,
-    bounds: Bounds,
+    bounds: Mapping[TopicPartition, Bounds],
     committed: Mapping[TopicPartition, int],
     notes: Mapping[TopicPartition, str] = MappingProxyType({}),
 ) -> dict[int, Offsets]:
     return {
-        place.partition: Offsets(committed.get(place), *limits, notes.get(place, ""))
-        for place, limits in bounds.items()
+        place.partition: Offsets(
+            committed.get(place), found.begin, found.end, notes.get(place, ""), found.held_back
+        )
+        for place, found in bounds.items()
         if place.topic == topic
     }

@@ -61,13 +61,16 @@ FOLLOWERS: Final = (
 
 @dataclass(frozen=True)
 class Offsets:
-    """A partition as a group sees it. `committed` is None when the group has never committed there."""
+    """A partition as a group sees it, which reads up to `end`. `committed` is its position: behind the ends
+    of transactions and whatever else is no record. It is None when the group has never committed there."""
 
     committed: int | None
     begin: int
     end: int
     note: str = ""
     """Why the group has halted the partition, as it says beside its commit; empty when it has not."""
+    held_back: int = 0
+    """Offsets from `end` on that nobody can read yet: a transaction that has begun there is still open."""
 
     @property
     def lag(self) -> int:
@@ -128,7 +131,7 @@ class Progress:
             return Verdict(follower, False, 0, f"awaiting the topic {follower.topic}")
         lag = sum(offsets.lag for offsets in seen.partitions.values())
         if not any(offsets.end for offsets in seen.partitions.values()):
-            return Verdict(follower, True, 0, "no events yet")
+            return Verdict(follower, True, 0, "; ".join(["no events yet", *_held_back(follower, seen)]))
         if not seen.members:
             return Verdict(
                 follower, False, lag, f"{follower.part} is not running: {follower.group} has no member"
@@ -144,11 +147,22 @@ class Progress:
             stands = f"{follower.part} has not advanced for {PATIENCE // SECOND} s"
             detail = f"{stands} in {follower.topic}, partition {where}"
             return Verdict(follower, False, lag, detail, stuck)
-        return Verdict(follower, True, lag, f"{lag:,} waiting" if lag else "up to date")
+        doing = f"{lag:,} waiting" if lag else "up to date"
+        return Verdict(follower, True, lag, "; ".join([doing, *_held_back(follower, seen)]))
 
     def _stands(self, follower: Follower, partition: int, now: Micros) -> bool:
         waited = self._waiting_since.get((follower, partition))
         return waited is not None and now - waited[1] >= PATIENCE
+
+
+def _held_back(follower: Follower, seen: Sighting) -> list[str]:
+    """The partitions that are read as far as they can be, and go on behind that."""
+    return [
+        f"an open transaction holds back {offsets.held_back:,} records from offset {offsets.end} "
+        f"in {follower.topic}, partition {partition}"
+        for partition, offsets in sorted(seen.partitions.items())
+        if offsets.held_back and not offsets.lag
+    ]
 
 
 def _partitions(numbers: Sequence[int]) -> str:

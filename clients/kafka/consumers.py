@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from copy import copy
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 
 from infra.tasks import end
 
@@ -30,6 +32,16 @@ def new_consumer(bootstrap: str, **settings: Any) -> AIOKafkaConsumer:
         "isolation_level": ISOLATION,
     }
     return AIOKafkaConsumer(**ours | settings)
+
+
+async def high_watermarks(
+    consumer: AIOKafkaConsumer, places: Collection[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """The ends of these partitions' logs, beyond open transactions too. Raises KafkaError."""
+    asking = copy(consumer._fetcher)
+    asking._isolation_level = READ_UNCOMMITTED
+    ends: dict[TopicPartition, int] = await asking.end_offsets(places, consumer._request_timeout_ms)
+    return ends
 
 
 @contextlib.asynccontextmanager

@@ -28,6 +28,7 @@ from clients.kafka.fetched import ALL, leave_packed
 from clients.kafka.tasks import ended_task
 from infra.liveness import Part
 from infra.tasks import end
+from schemas.unpacking import MOST_BYTES
 
 COMMIT_WITHIN_S: Final = 30.0
 
@@ -42,6 +43,8 @@ class Batching:
     """How long the broker waits for a fetch to fill."""
     min_bytes: int
     """A fetch of this size is sent at once: under load, fetches are large, and nothing waits."""
+    most_bytes: int = MOST_BYTES
+    """That a batch may unpack to."""
 
     def __contains__(self, topic: str) -> bool:
         return topic in self.sources or topic in self.changelogs

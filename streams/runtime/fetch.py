@@ -4,12 +4,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import cast
 
 from clients.kafka.fetched import Fetched
-from schemas.errors import GarbledRecordsError, UnpackError
 from schemas.record_batch import RecordBatch
-from schemas.records import KafkaRecord, records
+from schemas.records import KafkaRecord, readable
 from schemas.unpacking import MOST_BYTES
 from streams.runtime import metrics
 
@@ -41,25 +39,9 @@ class Fetch:
     @cached_property
     def records(self) -> list[KafkaRecord]:
         """The records, one by one. Batches that can't be read are named in the log, and counted."""
-        found: list[KafkaRecord] = []
-        for batch in self.fetched.batches:
-            found += self._read(batch)
-        return [record for record in found if record.offset >= self.first]
+        return list(readable(self.fetched.batches, self.first, self._refuse, self.most_bytes))
 
-    def _read(self, batch: RecordBatch) -> Sequence[KafkaRecord]:
-        if batch.damage is not None:
-            self._refuse(batch, batch.damage)
-            return ()
-        try:
-            return records(batch, self.most_bytes)
-        except UnpackError as error:
-            self._refuse(batch, error)
-            return ()
-        except GarbledRecordsError as error:
-            self._refuse(batch, error)
-            return cast("Sequence[KafkaRecord]", error.read)
-
-    def _refuse(self, batch: RecordBatch, error: object) -> None:
+    def _refuse(self, batch: RecordBatch, why: str) -> None:
         metrics.UNREADABLE_BATCHES.labels(self.topic).inc()
         where = (self.topic, self.partition, batch.base_offset, batch.last_offset)
-        log.error("%s/%d: the batch of offsets %d to %d %s", *where, error)
+        log.error("%s/%d: the batch of offsets %d to %d %s", *where, why)

@@ -323,7 +323,11 @@ def build(
     table = add_table(app, wiring.state, wiring.partitions)
     harness = Harness(app, agent, wiring, table, kafka.bootstrap, part)
     batching = Batching(
-        frozenset({wiring.source.name}), frozenset({wiring.state.name}), wiring.linger, wiring.min_bytes
+        frozenset({wiring.source.name}),
+        frozenset({wiring.state.name}),
+        wiring.linger,
+        wiring.min_bytes,
+        kafka.max_unpacked_bytes,
     )
     app.transport = BatchTransport(broker_url(kafka), app, batching, harness, part)
     attend(app, part, wiring.name, wiring.source, table, harness)

@@ -188,13 +188,16 @@ class BatchConsumer(RecordConsumer):
                 _LOG_APPEND_TIME,
                 headers=None,
                 key=None,
-                value=cast("Any", Fetch(tp.topic, tp.partition, fetched, beside)),
+                value=cast("Any", self._fetch(tp, fetched, beside)),
                 checksum=None,
                 tp=tp,
                 generation_id=self.app.consumer_generation_id,
             )
             for fetched in records
         ]
+
+    def _fetch(self, tp: TP, fetched: Fetched, beside: Sequence[Fetched]) -> Fetch:
+        return Fetch(tp.topic, tp.partition, fetched, beside, self._batching.most_bytes)
 
     def ack(self, message: Message) -> bool:
         """Acknowledge a message; of a source, with all that came before it.

@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -15,19 +14,12 @@ from schemas.contract import schema
 from schemas.topics import Topic
 from sinks.alerts import writers
 from sinks.tables import migrate
-from sinks.writer import Fetch, Step, Tenure
+from sinks.writer import Step, Tenure
+from tests.sinks.making import Record, fetch_of
 from tests.sinks.storing import window_writer
 
 _KEPT = ("events", "spans", "samples", "windows", "alerts", "decisions", "deliveries")
 WriteWindows = Callable[[Sequence[tuple[int, bytes, bytes]]], None]
-
-
-@dataclass(frozen=True)
-class _Record:
-    offset: int
-    timestamp: int
-    key: bytes
-    value: bytes
 
 
 @pytest.fixture
@@ -70,19 +62,20 @@ def store_windows(tables: ClickHouseSettings, blocks: Sequence[tuple[int, bytes,
     """Writes blocks, given as (partition, key, value), as the sink does."""
     writer = window_writer(lambda: 1_777_900_000_000_000)
     tenure = Tenure(0, 0)
-    records = [_Record(n, 0, key, value) for n, (_, key, value) in enumerate(blocks)]
-    _insert(tables, writer.take([Fetch(tenure, records)], frozenset({tenure}), 0.0, last=True))
+    records = [Record(n, value, key, 0) for n, (_, key, value) in enumerate(blocks)]
+    fetched = fetch_of(records, tenure=tenure)
+    _insert(tables, writer.take([fetched], frozenset({tenure}), 0.0, last=True))
 
 
 def store_records(tables: ClickHouseSettings, topic: Topic, records: Sequence[Mapping[str, Any]]) -> None:
     """Writes all records of a topic (alerts, decisions, notifications, deliveries) as the sink does."""
     codec = Codec(schema(topic.record))
     kept = [
-        _Record(offset, 1_777_896_000_000, b"", codec.encode(record)) for offset, record in enumerate(records)
+        Record(offset, codec.encode(record), b"", 1_777_896_000_000) for offset, record in enumerate(records)
     ]
     writer = {each.name: writer for each, writer in writers(lambda: 1_777_896_000_000_000)}[topic.name]
     tenure = Tenure(0, 0)
-    step = writer.take([Fetch(tenure, kept)], frozenset({tenure}), 0.0, last=True)
+    step = writer.take([fetch_of(kept, tenure=tenure)], frozenset({tenure}), 0.0, last=True)
     assert not step.letters
     _insert(tables, step)
 

@@ -13,12 +13,12 @@ from schemas.contract import schema
 from schemas.time import MINUTE, SECOND
 from schemas.topics import ALERTS, REQUESTS, SAMPLES, SPANS, Topic
 from sinks import events, samples, spans
-from sinks.writer import Fetch, Tenure
+from sinks.writer import Tenure
 from streams.pricing import PriceList
 from tests.api.around import NOON, Around, alert
 from tests.api.blocks import block, some_requests
 from tests.api.conftest import store_records, store_windows
-from tests.sinks.making import Record, request, sample, span
+from tests.sinks.making import Record, fetch_of, request, sample, span
 
 START, END = NOON - 6 * MINUTE, NOON - MINUTE
 """The window of the alert of `tests.api.around`."""
@@ -39,7 +39,7 @@ def store_events(
         Record(first + n, codec.encode(event), timestamp=NOON // 1_000) for n, event in enumerate(made)
     ]
     tenure = Tenure(partition, 0)
-    step = writer.take([Fetch(tenure, records)], frozenset({tenure}), 0.0, last=True)
+    step = writer.take([fetch_of(records, tenure=tenure)], frozenset({tenure}), 0.0, last=True)
     assert not step.letters
     with connect(tables) as client:
         for insert in step.inserts:

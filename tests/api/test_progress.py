@@ -93,3 +93,13 @@ def test_every_topic_that_somebody_works_off_is_looked_at() -> None:
     followed = {follower.topic for follower in FOLLOWERS}
     kept_by_whoever_reads_them = {"AgentState", "Definition"}
     assert followed == {topic.name for topic in TOPICS if topic.record not in kept_by_whoever_reads_them}
+
+
+def test_an_open_transaction_is_named_where_all_before_it_is_read(progress: Progress) -> None:
+    offsets = {0: Offsets(7, 0, 7, held_back=3), 1: Offsets(5, 0, 7, held_back=3), 2: Offsets(7, 0, 7)}
+    progress.observe(ROLLUP, Sighting(1, offsets), 0)
+    found = verdict(progress, 0)
+    assert (found.ok, found.lag) == (True, 2)
+    assert found.detail == (
+        "2 waiting; an open transaction holds back 3 records from offset 7 in chat.requests, partition 0"
+    )

@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cli import checks
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings
+from schemas import unpacking
 from schemas.topics import TOPICS
 
 
@@ -100,13 +103,35 @@ def test_the_doctor_tells_what_is_well_and_what_is_not(
 
     assert found.returncode == 1
     told = verdicts(found.stdout)
-    for well in ("Python", "Java", "Maven", "Kafka's jars", "disk", "Kafka", "topics", "ClickHouse"):
+    for well in (
+        "Python",
+        "Java",
+        "Maven",
+        "Kafka's jars",
+        "codecs",
+        "disk",
+        "Kafka",
+        "topics",
+        "ClickHouse",
+    ):
         assert told[well] == "ok", found.stdout
     for fault in ("tables", "schema registry", "rollup", "api"):
         assert told[fault] == "FAULT", found.stdout
     assert told["consumer lag"] == "skipped"
     assert "start it: `chatgauge worker rollup`" in found.stdout
     assert found.stdout.splitlines()[-1] == "4 of these need attention"
+
+
+async def test_the_doctor_tries_every_codec(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = await checks.codecs()
+    assert (found.ok, found.found) == (True, "all that Kafka has can be read: none, gzip, snappy, lz4, zstd")
+
+    def corrupt(*_: object) -> Iterator[bytes]:
+        raise EOFError("cut off")
+
+    monkeypatch.setitem(unpacking._UNPACKING, "lz4", corrupt)
+    found = await checks.codecs()
+    assert (found.ok, found.found) == (False, "can't be read: lz4 (CorruptStreamError)")
 
 
 def test_the_doctor_knows_a_wrong_password(database: ClickHouseSettings) -> None:

@@ -49,6 +49,15 @@ class Place:
             sent = [await producer.send(topic.name, value, partition=partition, key=b"k") for value in values]
             await asyncio.gather(*sent)
 
+    async def send_in_transaction(self, topic: Topic, values: Sequence[bytes], *, commits: bool) -> None:
+        async with AIOKafkaProducer(
+            bootstrap_servers=self.bootstrap, transactional_id=topic.name
+        ) as producer:
+            await producer.begin_transaction()
+            for value in values:
+                await producer.send_and_wait(topic.name, value, key=b"k", partition=0)
+            await (producer.commit_transaction() if commits else producer.abort_transaction())
+
     async def committed(self, topic: Topic, partition: int = 0) -> int | None:
         async with AIOKafkaConsumer(
             bootstrap_servers=self.bootstrap, group_id=group_of(topic), enable_auto_commit=False

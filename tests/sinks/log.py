@@ -13,7 +13,7 @@ from clickhouse_connect.driver.client import Client
 from clients.kafka.fetched import Fetched
 from schemas.batch_writer import batch_of
 from sinks import events
-from sinks.writer import Fetch, Tenure
+from sinks.writer import Tenure
 from streams.pricing import PriceList
 from streams.requests import RequestReader
 from streams.runtime.fetch import Fetch as Batches
@@ -21,7 +21,7 @@ from streams.windows.measures import GROUPINGS
 from streams.windows.panes import Pane
 from streams.windows.partition import PartitionWindows
 from streams.windows.plan import Plan
-from tests.sinks.making import MINUTE, NOON, Record, block_record, encoded, request
+from tests.sinks.making import MINUTE, NOON, Record, block_record, encoded, fetch_of, request
 from tests.sinks.storing import store, window_writer
 
 HOUR = 60 * MINUTE
@@ -104,10 +104,13 @@ class Log:
         tenure = Tenure(partition, 1)
         blocks = [block_record(next(self.block_offsets), block) for block in step.blocks]
         if blocks:
-            store(self.client, writer.take([Fetch(tenure, blocks)], frozenset([tenure]), 0.0, last=True))
+            store(
+                self.client,
+                writer.take([fetch_of(blocks, tenure=tenure)], frozenset([tenure]), 0.0, last=True),
+            )
 
     def store(self, records: Sequence[Record], partition: int) -> None:
         tenure = Tenure(partition, 1)
-        step = self.writer.take([Fetch(tenure, records)], frozenset([tenure]), 0.0)
+        step = self.writer.take([fetch_of(records, tenure=tenure)], frozenset([tenure]), 0.0)
         assert not step.letters
         store(self.client, step)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from clients.kafka.fetched import Fetched
+from schemas.batch_writer import batch_of
 from schemas.codec import Codec
 from schemas.contract import schema
 from sinks.writer import Fetch, Tenure
@@ -174,7 +176,16 @@ def encoded(record: Mapping[str, Any], name: str = "RequestEvent") -> bytes:
 
 def fetch(values: Sequence[bytes | None], *, first: int = 0, tenure: Tenure = HELD) -> Fetch:
     """Values as a fetch of one partition."""
-    return Fetch(tenure, [Record(first + at, value) for at, value in enumerate(values)])
+    return fetch_of([Record(first + at, value) for at, value in enumerate(values)], tenure=tenure)
+
+
+def fetch_of(records: Sequence[Record], *, tenure: Tenure = HELD) -> Fetch:
+    """Records as a fetch of one partition, a batch each."""
+    batches = [
+        batch_of([record.value], offset=record.offset, timestamp=record.timestamp, key=record.key)
+        for record in records
+    ]
+    return Fetch(tenure, Fetched(batches[0].base_offset, batches[-1].next_offset, batches))
 
 
 def rows_of(grouping: str, groups: Mapping[tuple[str, ...], Mapping[str, Any]]) -> pa.Table:

@@ -22,9 +22,21 @@ from sinks.letters import DeadLetterBox
 from sinks.metrics import SinkMetrics
 from sinks.records import RecordWriter
 from sinks.sink import Sink
-from sinks.writer import Fetch, Tenure
+from sinks.writer import Tenure
 from tests.sinks.at_work import IN_TIME_S, LINGER
-from tests.sinks.making import HELD, MINUTE, NOON, Record, alert, attempt, decision, encoded, notification
+from tests.sinks.making import (
+    HELD,
+    MINUTE,
+    NOON,
+    Record,
+    alert,
+    attempt,
+    decision,
+    encoded,
+    fetch,
+    fetch_of,
+    notification,
+)
 from tests.sinks.storing import store
 
 RECORDS = {
@@ -40,8 +52,7 @@ def stored(client: Client, table: str, records: Iterable[dict[str, Any]], *, fir
     """Puts records into their table, as the sink does."""
     writer = next(made for _, made in alerts.writers(lambda: NOON) if made.table == table)
     values = [encoded(record, RECORDS[table][0]) for record in records]
-    fetched = Fetch(HELD, [Record(first + at, value) for at, value in enumerate(values)])
-    step = writer.take([fetched], frozenset({HELD}), 0.0)
+    step = writer.take([fetch(values, first=first)], frozenset({HELD}), 0.0)
     assert list(step.letters) == []
     store(client, step)
 
@@ -64,7 +75,7 @@ def test_a_record_is_a_row_and_a_broken_one_a_dead_letter(at: int, table: str) -
     topic, writer = alerts.writers(lambda: NOON)[at]
     record, make = RECORDS[table]
     good = encoded(make(3), record)
-    step = writer.take([Fetch(HELD, [Record(7, good), Record(8, good[:-1])])], frozenset({HELD}), 0.0)
+    step = writer.take([fetch([good, good[:-1]], first=7)], frozenset({HELD}), 0.0)
     (insert,) = step.inserts
     (row,) = insert.rows.to_pylist()
     assert (insert.table, insert.token) == (table, f"{topic.name}/0/7-7")
@@ -191,7 +202,9 @@ def test_copies_of_different_days_are_one_when_read(tables: Client) -> None:
     writer = RecordWriter(alerts.TABLES[0][0], "alerts", lambda: NOON)
     value = encoded(alert(), "Alert")
     for at, day in enumerate((0, 1)):
-        fetched = Fetch(Tenure(0, 1), [Record(at, value, timestamp=NOON // 1_000 + day * 86_400_000)])
+        fetched = fetch_of(
+            [Record(at, value, timestamp=NOON // 1_000 + day * 86_400_000)], tenure=Tenure(0, 1)
+        )
         for insert in writer.take([fetched], frozenset(), 0.0).inserts:
             tables.insert_arrow(insert.table, insert.rows)
     assert found(tables, "SELECT count() AS n FROM alerts")[0]["n"] == 2

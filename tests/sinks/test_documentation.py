@@ -18,7 +18,7 @@ from sinks import alerts, events, samples, spans
 from sinks.dead_letters import DeadLetterWriter
 from sinks.metrics import SinkMetrics
 from sinks.tables import prepare
-from sinks.writer import Fetch, Writer
+from sinks.writer import Writer
 from streams.pricing import PriceList
 from streams.windows.measures import GROUPINGS
 from tests.sinks.making import (
@@ -31,6 +31,7 @@ from tests.sinks.making import (
     block_record,
     decision,
     encoded,
+    fetch_of,
     notification,
     request,
     rows_of,
@@ -102,7 +103,7 @@ def window_records(now: int) -> Iterator[Record]:
 
 
 def write(client: Client, writer: Writer, records: list[Record]) -> None:
-    step = writer.take([Fetch(HELD, records)], frozenset({HELD}), 0.0)
+    step = writer.take([fetch_of(records)], frozenset({HELD}), 0.0)
     assert step.letters == [] or step.letters == ()
     store(client, step)
 

@@ -70,3 +70,13 @@ def test_what_was_halted_counts_as_not_seen() -> None:
 
 def test_a_share_of_one_allows_everything() -> None:
     assert judge(Tally(Limit(share=1.0, window=100)), [True] * 1_000) is None
+
+
+@pytest.mark.parametrize("lost", [60, 2**31])
+def test_a_refusal_of_many_records_counts_as_many(lost: int) -> None:
+    refused = [Refusal(40, 40, Reason.UNREADABLE_BATCH, "torn")]
+    halt = Tally(LIMIT).judge(3, 41, refused, {40: lost})
+    assert halt is not None
+    assert halt.refused == 41
+    assert Tally(LIMIT).judge(3, 41, refused, {40: 40}) is None
+    assert Tally(LIMIT).judge(3, 41, refused) is None

@@ -10,7 +10,7 @@ from sinks import events, samples, spans
 from sinks.records import RecordWriter, runs
 from sinks.writer import Fetch, Insert, Step, Tenure
 from streams.pricing import PriceList
-from tests.sinks.making import HELD, NOON, Record, encoded, fetch, request, sample, span
+from tests.sinks.making import HELD, NOON, Record, encoded, fetch, fetch_of, request, sample, span
 
 DAY_MS = 86_400_000
 
@@ -92,7 +92,7 @@ def test_an_insert_never_spans_two_days_of_arrival() -> None:
         Record(n, encoded(request(n)), timestamp=NOON // 1_000 + day * DAY_MS)
         for n, day in enumerate([0, 0, 1, 0, 2, 2])
     ]
-    step = take(Fetch(HELD, records))
+    step = take(fetch_of(records))
     assert [insert.rows["_offset"].to_pylist() for insert in step.inserts] == [[0, 1], [2], [3], [4, 5]]
     assert len({insert.token for insert in step.inserts}) == 4
 

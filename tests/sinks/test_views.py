@@ -17,13 +17,24 @@ from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings
 from sinks import events
 from sinks.tables import prepare
-from sinks.writer import Fetch, Tenure
+from sinks.writer import Tenure
 from streams.pricing import PriceList
 from streams.windows.block import Block
 from streams.windows.measures import GROUPINGS, LATENCIES, SUMS
 from streams.windows.sketch import keys_of, quantile
 from tests.sinks.conftest import FOREVER
-from tests.sinks.making import HELD, MINUTE, NOON, Record, block, block_record, encoded, request, rows_of
+from tests.sinks.making import (
+    HELD,
+    MINUTE,
+    NOON,
+    Record,
+    block,
+    block_record,
+    encoded,
+    fetch_of,
+    request,
+    rows_of,
+)
 from tests.sinks.storing import store, window_writer
 
 VIENNA = ZoneInfo("Europe/Vienna")
@@ -190,7 +201,7 @@ def requests(tables: Client) -> Requests:
         tenure = Tenure(partition, 1)
         own = [{k: v for k, v in m.items() if k != "partition"} for m in made if m["partition"] == partition]
         records = [Record(at, encoded(m), timestamp=NOW // 1_000) for at, m in enumerate(own)]
-        step = raw.take([Fetch(tenure, records)], frozenset({tenure}), 0.0)
+        step = raw.take([fetch_of(records, tenure=tenure)], frozenset({tenure}), 0.0)
         assert step.letters == []
         store(tables, step)
         store(tables, step)  # an insert whose answer was lost
@@ -198,7 +209,7 @@ def requests(tables: Client) -> Requests:
     # Every second block is the last state of the one before it.
     for turn in (0, 1):
         records = [block_record(at, state) for at, state in enumerate(list(blocks(made))[turn::2])]
-        store(tables, writer.take([Fetch(HELD, records)], frozenset({HELD}), float(turn)))
+        store(tables, writer.take([fetch_of(records)], frozenset({HELD}), float(turn)))
     return made
 
 

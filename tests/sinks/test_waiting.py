@@ -64,7 +64,7 @@ async def test_the_end_of_a_transaction_is_no_work(place: Place, monkeypatch: py
                     place.requests.name, encoded(request(number)), key=b"k", partition=0
                 )
     async with sink(place, place.requests) as running:
-        await until_committed(place, place.requests, 3)  # the fourth offset is the second one's marker
+        await until_committed(place, place.requests, 4)  # past the second one's marker
         looks = 0
         while looks < 5:
             await running.until(lambda: not has_work(running))

@@ -8,9 +8,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from prometheus_client import CollectorRegistry
 
+from clients.kafka.fetched import Fetched
+from schemas.batch_writer import batch_of
 from schemas.topics import WINDOWS
 from sinks.metrics import SinkMetrics
 from sinks.windows import WindowWriter
+from sinks.writer import Fetch
 from streams.windows.block import write_block
 from tests.sinks.making import HELD, NOON, block, fetch
 
@@ -64,3 +67,21 @@ def test_of_a_block_that_is_replaced_at_once_the_rows_are_not_looked_at(
     replaced = replace(block(offset=1), packed_rows=b"no rows")
     assert offsets_written(writer, write_block(replaced), write_block(block(offset=2))) == [2]
     assert not caplog.records
+
+
+def test_a_batch_that_cannot_be_read_is_told_with_its_offsets_and_the_others_written(
+    writer: WindowWriter, prometheus: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = [write_block(block(since=n, offset=n, closed=True)) for n in (1, 2)]
+    before, after = batch_of(values[:1]), batch_of(values[1:], offset=6)
+    torn = replace(batch_of([b"x"] * 5, offset=1), attributes=1)
+    fetched = Fetch(HELD, Fetched(0, 9, [before, torn, after]))
+    step = writer.take([fetched], frozenset([HELD]), 0.0)
+    assert [row["offset"] for insert in step.inserts for row in insert.rows.to_pylist()] == [1, 2]
+    assert step.positions == {HELD: 9}
+    (told,) = caplog.records
+    assert told.getMessage().startswith(
+        "chat.windows/0: the batch of offsets 1 to 5 can't be unpacked as gzip"
+    )
+    counted = {"topic": "chat.windows", "reason": "unreadable_batch"}
+    assert prometheus.get_sample_value("chatgauge_sink_unreadable_total", counted) == 1

@@ -19,7 +19,6 @@ from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings
 from schemas.time import DAY, HOUR, MINUTE, SECOND
 from sinks.tables import prepare
-from sinks.writer import Fetch
 from streams.alerts import past_sql
 from streams.alerts.baseline import slot_of
 from streams.alerts.judged import Question
@@ -28,7 +27,7 @@ from streams.alerts.rule import BaselineRule, BudgetRule, ChangeRule, parse_rule
 from streams.windows.measures import GROUPINGS
 from streams.windows.sketch import keys_of, quantile
 from tests.sinks.conftest import FOREVER
-from tests.sinks.making import HELD, block, block_record, rows_of
+from tests.sinks.making import HELD, block, block_record, fetch_of, rows_of
 from tests.sinks.storing import store, window_writer
 
 VIENNA = ZoneInfo("Europe/Vienna")
@@ -117,7 +116,7 @@ def tables(clickhouse: ClickHouseSettings, requests: list[Made]) -> Iterator[Cli
         )
         records.append(block_record(number, made))
     with connect(settings) as client:
-        store(client, writer.take([Fetch(HELD, records)], frozenset({HELD}), 0.0))
+        store(client, writer.take([fetch_of(records)], frozenset({HELD}), 0.0))
         yield client
         client.command(f"DROP DATABASE {settings.database}")
 

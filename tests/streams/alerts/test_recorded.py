@@ -14,14 +14,13 @@ from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings
 from schemas.time import HOUR, MINUTE, SECOND, clock
 from sinks.tables import prepare
-from sinks.writer import Fetch
 from streams.alerts import recorded
 from streams.alerts.recorded import RecordedHistory, RecordedPane
 from streams.windows.block import row_schema
 from streams.windows.measures import GROUPINGS, LATENCIES, Grouping
 from streams.windows.merge import merge
 from tests.sinks.conftest import FOREVER
-from tests.sinks.making import HELD, NOON, block, block_record, rows_of
+from tests.sinks.making import HELD, NOON, block, block_record, fetch_of, rows_of
 from tests.sinks.storing import store, window_writer
 
 UTC_ZONE = ZoneInfo("UTC")
@@ -65,7 +64,7 @@ def tables(clickhouse: ClickHouseSettings) -> Iterator[Client]:
     made.append(block(rows("total", 0, 3), pane="1s", start=NOON + 7 * SECOND, grouping="total", closed=True))
     with connect(settings) as client:
         records = [block_record(at, one) for at, one in enumerate(made)]
-        store(client, writer.take([Fetch(HELD, records)], frozenset({HELD}), 0.0))
+        store(client, writer.take([fetch_of(records)], frozenset({HELD}), 0.0))
         yield client
         client.command(f"DROP DATABASE {settings.database}")
 
