@@ -37,7 +37,7 @@ class Log:
         return found
 
     def read(self, topic: str, take: Callable[[Record], object]) -> None:
-        """Give everything in the topic to `take`, in the order of each partition."""
+        """Give everything in the topic that isn't aborted to `take`, in the order of each partition."""
         asyncio.run(self._read(topic, take))
 
     def left(self, group: str, topic: str) -> int:
@@ -79,6 +79,7 @@ class Log:
             bootstrap_servers=self.bootstrap,
             group_id=group,
             enable_auto_commit=False,
+            isolation_level="read_committed",
             max_poll_records=20_000,
         )
 

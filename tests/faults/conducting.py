@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tests.faults.catalogue import CATALOGUE
 from tests.faults.feed import Feed
+from tests.faults.notifications import Notifications
 from tests.faults.scene import Course, Scene, Until
 from tests.faults.schedule import Fault, ready
 from tests.faults.stack import End, Stack
@@ -70,6 +71,7 @@ class Conductor:
 
     stack: Stack
     feed: Feed
+    notifications: Notifications
     told: Callable[[Outcome], None]
     ended: Callable[[End], None]
     patience: float = 1.0
