@@ -7,7 +7,7 @@ found it, also when it is given up.
 import signal
 from collections.abc import Mapping
 
-from tests.faults import inside, transactions  # noqa: F401 - they register their kinds
+from tests.faults import bombs, inside, transactions  # noqa: F401 - they register their kinds
 from tests.faults import part as points
 from tests.faults.answering import Answering
 from tests.faults.proxy import Proxy

@@ -47,7 +47,7 @@ def compare(stack: Stack, feed: Feed, notifications: Notifications, after: int, 
 
     History that differs is looked at again: minutes that are being rebuilt are between two answers.
     """
-    expected = recount(stack.kafka.bootstrap)
+    expected = recount(stack.kafka.bootstrap, feed.unreadable)
     read = sorted(feed.aborted & (expected.places.keys() | expected.refused.keys()))
     aborted = [f"{len(read)} records were aborted, and are read: {read[:5]}"] if read else []
     delivered = notifications.outcome(stack.processes["deliveries"].continued)

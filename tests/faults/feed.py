@@ -55,6 +55,9 @@ class Feed:
         """What others have sent to the topic, and Kafka has acknowledged: see `add`."""
         self.aborted: set[tuple[int, int]] = set()
         """Partition and offset of what others have sent in transactions that they aborted."""
+        self.unreadable: dict[tuple[int, int], int] = {}
+        """Partition and first offset of the batches of others that nobody can read: how many offsets they
+        take."""
         self._bootstrap = bootstrap
         self._mixer = Mixer(seed, clock=lambda: time.time_ns() // 1_000, shares=mix)
         self._waiting: deque[Message] = deque()
@@ -92,6 +95,8 @@ class Feed:
         ends: dict[int, int] = {}
         for one in [*self.sent, *self.beside]:
             ends[one.partition] = max(one.offset + 1, ends.get(one.partition, 0))
+        for (partition, offset), count in self.unreadable.items():
+            ends[partition] = max(offset + count, ends.get(partition, 0))
         return ends
 
     def start(self) -> None:
