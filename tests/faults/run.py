@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=0, help="how many faults; 0: one of each kind")
     parser.add_argument("--rate", type=float, default=150, help="events per second")
     parser.add_argument(
-        "--patience", type=float, default=1, help="recoveries may take so many times as long as is allowed"
+        "--patience", type=float, default=1, help="everything may take so many times as long as is allowed"
     )
     parser.add_argument("--report", type=Path, help="directory for report, logs and data; kept")
     parser.add_argument(
@@ -106,7 +106,7 @@ def _run(given: argparse.Namespace, faults: Sequence[Fault], directory: Path) ->
         feed.start()
         notifications.start()
         try:
-            conductor.wait("every part counts", lambda: _all_count(stack), _BEGINS_WITHIN_S)
+            conductor.wait("every part works", lambda: _all_count(stack), given.patience * _BEGINS_WITHIN_S)
             _say(f"all parts at work after {time.monotonic() - started:.0f} s")
             for batch in _batches(faults):
                 outcomes += conductor.play(batch)
@@ -157,7 +157,7 @@ def _checkpoint(conductor: Conductor, after: int, *, transactions: bool) -> Chec
 
     at = time.monotonic() - conductor.begun
     try:
-        conductor.wait("everything is acknowledged", settled, _WITHIN_S)
+        conductor.wait("everything is acknowledged", settled, conductor.patience * _WITHIN_S)
     except TimeoutError as trouble:
         behind = _behind(stack.watch.last, feed)
         point = Checkpoint.failed(after, f"{trouble}; still to be acknowledged: {behind}", at)
