@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from clients.kafka.fetched import leave_packed
@@ -12,6 +13,8 @@ from tests.faults.feed import CODECS, TOPIC, Feed
 from tests.faults.transactions import end_in_transactions
 
 _PARTITIONS = 2
+
+pytestmark = pytest.mark.timeout(300)
 
 
 async def codecs(bootstrap: str, partition: int) -> set[int]:
