@@ -320,7 +320,7 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         if not held:
             return
         try:
-            async with self._unit.bounded("the end offsets", _ANSWERED_WITHIN_S):
+            async with self._unit.bounded("the end offsets", _ANSWERED_WITHIN_S, progress=False):
                 ends = await self._consumer.end_offsets([self._tp(tenure) for tenure in held])
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             _LOG.info("%s: the lag is not known: %s", self._topic.name, error)

@@ -121,10 +121,11 @@ class Unit:
                 self._waits[self._lasting.number] = self._lasting
 
     @asynccontextmanager
-    async def bounded(self, what: str, seconds: float) -> AsyncIterator[None]:
+    async def bounded(self, what: str, seconds: float, *, progress: bool = True) -> AsyncIterator[None]:
         """Waits for something that must not take longer than `seconds`. Raises TimeoutError when it does.
 
-        If the wait goes on in spite of that, it is a stall. That it succeeds is progress.
+        If the wait goes on in spite of that, it is a stall. That it succeeds is progress, unless `progress`
+        is false: what only looks how far the unit has come doesn't get it on.
         """
         with self._wait(what, seconds):
             try:
@@ -134,7 +135,8 @@ class Unit:
                 if not limit.expired():
                     raise
                 raise TimeoutError(f"{what} took longer than {seconds:g} s") from error
-        self.progress()
+        if progress:
+            self.progress()
 
     @contextmanager
     def computing(self) -> Iterator[None]:

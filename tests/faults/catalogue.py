@@ -5,53 +5,28 @@ found it, also when it is given up.
 """
 
 import signal
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
+from tests.faults import bombs, inside, transactions  # noqa: F401 - they register their kinds
 from tests.faults import part as points
 from tests.faults.answering import Answering
 from tests.faults.proxy import Proxy
+from tests.faults.registry import CATALOGUE, fault
 from tests.faults.scene import Course, Scene, Until
 from tests.faults.schedule import EVERYTHING, Kind
 
 _WORKERS = ("rollup", "usage")
 _SINK = ("sink",)
 _INPUT = ("input",)
+_WORK = {
+    "rollup": "chatgauge_stream_events_total",
+    "usage": "chatgauge_stream_events_total",
+    "deliveries": "chatgauge_delivery_notifications_total",
+    "sink": "chatgauge_sink_records_total",
+}
+"""The metric of a part that grows as it works."""
 _NOT_ENOUGH_SPACE = 243
 _MEMORY_LIMIT_EXCEEDED = 241
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A kind of fault, what it does, and the longest that recovering may take, in seconds."""
-
-    kind: Kind
-    course: Callable[[Scene], Course]
-    within_s: float
-
-    @property
-    def about(self) -> str:
-        """In a line."""
-        return (self.course.__doc__ or "").strip().splitlines()[0]
-
-
-CATALOGUE: dict[str, Entry] = {}
-"""By name, in the order of the page that asks for them."""
-
-
-def fault(
-    name: str,
-    lanes: tuple[str, ...],
-    *,
-    within_s: float = 60.0,
-    either: bool = False,
-    lasting: bool = False,
-) -> Callable[[Callable[[Scene], Course]], Callable[[Scene], Course]]:
-    def register(course: Callable[[Scene], Course]) -> Callable[[Scene], Course]:
-        CATALOGUE[name] = Entry(Kind(name, lanes, either, lasting), course, within_s)
-        return course
-
-    return register
 
 
 def _killed_at(scene: Scene, point: str) -> Course:
@@ -168,9 +143,7 @@ def _working(scene: Scene, name: str) -> Course:
 
 
 def _worked(scene: Scene, name: str) -> float:
-    sink = scene.part == "sink"
-    metric = "chatgauge_sink_records_total" if sink else "chatgauge_stream_events_total"
-    return scene.stack.processes[name].metric(metric)
+    return scene.stack.processes[name].metric(_WORK[scene.part])
 
 
 @fault("late-sink", _SINK)
@@ -182,6 +155,12 @@ def _(scene: Scene) -> Course:
 @fault("late-worker", _WORKERS, within_s=30, either=True)
 def _(scene: Scene) -> Course:
     """SIGSTOP of a worker before it writes, until its partitions have moved to a second one; SIGCONT."""
+    yield from _late_writer(scene, points.BEFORE_WRITE)
+
+
+@fault("late-delivery-worker", ("deliveries",), within_s=30)
+def _(scene: Scene) -> Course:
+    """SIGSTOP of the delivery agent before it writes its state, until another has taken over; SIGCONT."""
     yield from _late_writer(scene, points.BEFORE_WRITE)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import clickhouse_connect
 
 from tests.faults.feed import Feed
+from tests.faults.notifications import Notifications
 from tests.faults.recount import compare_history, compare_published, recount, tally
 from tests.faults.stack import Stack
 
@@ -29,6 +30,8 @@ class Checkpoint:
     """Of these, events that came again within the horizon."""
     refused: int = 0
     """Of these, what can't be read."""
+    notifications: int = 0
+    """That were sent."""
     lost: int = 0
     doubled: int = 0
     differences: list[str] = field(default_factory=list)
@@ -39,12 +42,15 @@ class Checkpoint:
         return cls(after, at, differences=[why])
 
 
-def compare(stack: Stack, feed: Feed, after: int, at: float) -> Checkpoint:
+def compare(stack: Stack, feed: Feed, notifications: Notifications, after: int, at: float) -> Checkpoint:
     """Everything must be settled.
 
     History that differs is looked at again: minutes that are being rebuilt are between two answers.
     """
-    expected = recount(stack.kafka.bootstrap)
+    expected = recount(stack.kafka.bootstrap, feed.unreadable)
+    read = sorted(feed.aborted & (expected.places.keys() | expected.refused.keys()))
+    aborted = [f"{len(read)} records were aborted, and are read: {read[:5]}"] if read else []
+    delivered = notifications.outcome(stack.processes["deliveries"].continued)
     published = compare_published(expected, stack.kafka.bootstrap)
     settings = stack.clickhouse.settings
     with clickhouse_connect.get_client(
@@ -67,7 +73,8 @@ def compare(stack: Stack, feed: Feed, after: int, at: float) -> Checkpoint:
         events=expected.records,
         repeats=len(expected.repeats),
         refused=len(expected.refused),
-        lost=counts.lost,
-        doubled=counts.doubled,
-        differences=[*published, *history],
+        notifications=len(notifications.acknowledged),
+        lost=counts.lost + len(delivered.lost),
+        doubled=counts.doubled + len(delivered.doubled),
+        differences=[*aborted, *published, *history, *delivered.differences],
     )

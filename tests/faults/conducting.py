@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tests.faults.catalogue import CATALOGUE
 from tests.faults.feed import Feed
+from tests.faults.notifications import Notifications
 from tests.faults.scene import Course, Scene, Until
 from tests.faults.schedule import Fault, ready
 from tests.faults.stack import End, Stack
@@ -48,6 +49,7 @@ class _Running:
     began: float
     memory_before: Memory
     memory_most: Memory
+    patience: float = 1.0
     waits: Until | None = None
     deadline: float = 0.0
 
@@ -57,9 +59,10 @@ class _Running:
             self.waits = next(self.course, None)
             if self.waits is None:
                 return True
-            self.deadline = time.monotonic() + self.waits.within_s
+            self.deadline = time.monotonic() + self.patience * self.waits.within_s
         if time.monotonic() > self.deadline:
-            raise TimeoutError(f"not within {self.waits.within_s:.0f} s: {self.waits.what}")
+            within_s = self.patience * self.waits.within_s
+            raise TimeoutError(f"not within {within_s:.0f} s: {self.waits.what}")
         return False
 
 
@@ -70,10 +73,11 @@ class Conductor:
 
     stack: Stack
     feed: Feed
+    notifications: Notifications
     told: Callable[[Outcome], None]
     ended: Callable[[End], None]
     patience: float = 1.0
-    """How many times as long as is allowed a recovery may take."""
+    """How many times as long as is allowed anything may take."""
     begun: float = field(default_factory=time.monotonic)
     _running: list[_Running] = field(default_factory=list)
     _weighed_at: float = 0.0
@@ -124,7 +128,8 @@ class Conductor:
         scene = Scene(fault, self.stack, self.feed)
         memory = self.stack.resident()
         course = CATALOGUE[fault.kind].course(scene)
-        self._running.append(_Running(scene, course, time.monotonic(), memory, dict(memory)))
+        begun = time.monotonic()
+        self._running.append(_Running(scene, course, begun, memory, dict(memory), self.patience))
 
     def _step(self, running: _Running) -> Outcome | None:
         failed = ""

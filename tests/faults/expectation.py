@@ -6,6 +6,7 @@ as the streams count, and once for each identity, as history and minutes that we
 
 import hashlib
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -35,6 +36,10 @@ class Letter(NamedTuple):
     reason: str
     key: str
     value: str
+
+
+UNREADABLE = Letter("unreadable_batch", *(hashlib.sha256().hexdigest(),) * 2)
+"""Of a whole batch: it has neither key nor value."""
 
 
 @dataclass
@@ -108,10 +113,12 @@ class Recount:
         expected.streamed = self._counting.figures
 
 
-def recount(bootstrap: str) -> Expected:
-    """From chat.requests as it lies there now."""
+def recount(bootstrap: str, unreadable: Collection[Place] = ()) -> Expected:
+    """From chat.requests as it lies there now. The batches that begin at the places `unreadable` are not
+    looked into: each is one dead letter."""
     recounting = Recount()
-    Log(bootstrap).read("chat.requests", recounting.take)
+    Log(bootstrap).read("chat.requests", recounting.take, unreadable)
+    recounting.expected.refused |= dict.fromkeys(unreadable, UNREADABLE)
     return recounting.expected
 
 

@@ -1,15 +1,16 @@
 """A producer that goes on through everything: a steady, seeded feed of chat.requests.
 
 Each event is sent until it is acknowledged, over broker restarts too. A send whose acknowledgement got
-lost may make a repeat: the same bytes by the same key.
+lost may make a repeat: the same bytes by the same key. Batches are of every codec, in turn.
 """
 
 import asyncio
 import contextlib
+import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -19,6 +20,8 @@ from aiokafka.errors import KafkaError
 from tests.faults.mix import MIX, Message, Mixer
 
 TOPIC = "chat.requests"
+CODECS = ("gzip", "snappy", "lz4", "zstd", None)
+"""As aiokafka's producer calls them; None: not compressed."""
 _TICK_S = 0.02
 _MOST_UNACKNOWLEDGED = 5_000
 _REQUEST_TIMEOUT_MS = 15_000
@@ -48,6 +51,13 @@ class Feed:
         self.rate = rate
         self.sent: list[Sent] = []
         """In the order of their acknowledgements."""
+        self.beside: list[Sent] = []
+        """What others have sent to the topic, and Kafka has acknowledged: see `add`."""
+        self.aborted: set[tuple[int, int]] = set()
+        """Partition and offset of what others have sent in transactions that they aborted."""
+        self.unreadable: dict[tuple[int, int], int] = {}
+        """Partition and first offset of the batches of others that nobody can read: how many offsets they
+        take."""
         self._bootstrap = bootstrap
         self._mixer = Mixer(seed, clock=lambda: time.time_ns() // 1_000, shares=mix)
         self._waiting: deque[Message] = deque()
@@ -76,7 +86,18 @@ class Feed:
     @property
     def places(self) -> dict[tuple[int, int], str]:
         """The event id by partition and offset of all that was acknowledged."""
-        return {(one.partition, one.offset): one.event_id for one in self.sent}
+        return {(one.partition, one.offset): one.event_id for one in [*self.sent, *self.beside]}
+
+    @property
+    def ends(self) -> dict[int, int]:
+        """The offset past the last record of each partition. Behind it may lie what nobody is to read:
+        aborted records, and the markers of transactions."""
+        ends: dict[int, int] = {}
+        for one in [*self.sent, *self.beside]:
+            ends[one.partition] = max(one.offset + 1, ends.get(one.partition, 0))
+        for (partition, offset), count in self.unreadable.items():
+            ends[partition] = max(offset + count, ends.get(partition, 0))
+        return ends
 
     def start(self) -> None:
         """Begin, or go on. The broker need not be there yet."""
@@ -131,6 +152,15 @@ class Feed:
         """So many of one kind of the mix."""
         self._hand_over(count, kind)
 
+    def messages(self, count: int, kind: str | None = None) -> list[Message]:
+        """So many, for somebody else to send: see `add`."""
+        with self._lock:
+            return list(self._mixer.messages(count, kind))
+
+    def add(self, sent: Iterable[Sent]) -> None:
+        """These are on the topic too, to be counted like the feed's own."""
+        self.beside.extend(sent)
+
     def _hand_over(self, count: int, kind: str | None = None) -> None:
         with self._lock:
             self._waiting.extend(self._mixer.messages(count, kind))
@@ -160,7 +190,7 @@ class Feed:
             except (KafkaError, OSError):
                 await asyncio.sleep(0.2)
             finally:
-                await _close(producer)
+                await give_up(producer)
 
     async def _produce(self, producer: AIOKafkaProducer) -> None:
         """Send until something fails, or the end. What isn't acknowledged then waits to be sent again."""
@@ -176,12 +206,14 @@ class Feed:
                     self._count(message, future.result())
 
         began, due = time.monotonic(), 0
+        codecs = itertools.cycle(CODECS)
         try:
             while not failed and not self._ended.is_set():
                 if self._steady.is_set():
                     before, due = due, int((time.monotonic() - began) * self.rate)
                     room = _MOST_UNACKNOWLEDGED - self._unacknowledged
                     self._hand_over(max(min(due - before, room), 0))
+                use_codec(producer, next(codecs))
                 while self._waiting and len(under_way) < _MOST_UNACKNOWLEDGED and not failed:
                     message = self._waiting[0]
                     future = await producer.send(TOPIC, message.value, message.key)
@@ -203,7 +235,13 @@ class Feed:
         self._unacknowledged -= 1
 
 
-async def _close(producer: AIOKafkaProducer) -> None:
+def use_codec(producer: AIOKafkaProducer, codec: str | None) -> None:
+    """Batches that are begun from now on are compressed so. aiokafka itself has one codec per producer."""
+    attribute = 0 if codec is None else AIOKafkaProducer._COMPRESSORS[codec][1]
+    producer._message_accumulator._compression_type = attribute
+
+
+async def give_up(producer: AIOKafkaProducer) -> None:
     """Stop it; what it still holds is not waited for, since it is sent again, or given up."""
     with contextlib.suppress(KafkaError, OSError, asyncio.TimeoutError):
         await asyncio.wait_for(producer.stop(), _STOPPED_WITHIN_S)

@@ -103,11 +103,11 @@ def _markdown(run: Run) -> str:
         "",
         "## Comparisons",
         "",
-        "| after faults | at, s | records | repeats | refused | lost | doubled | differences |",
-        "|---|---|---|---|---|---|---|---|",
+        "| after faults | at, s | records | repeats | refused | notified | lost | doubled | differences |",
+        "|---|---|---|---|---|---|---|---|---|",
         *(
             f"| {one.after} | {one.at:.0f} | {one.events:,} | {one.repeats:,} | {one.refused:,} "
-            f"| {one.lost} | {one.doubled} "
+            f"| {one.notifications:,} | {one.lost} | {one.doubled} "
             f"| {len(one.differences)} |"
             for one in run.checkpoints
         ),

@@ -15,11 +15,14 @@ from tests.faults.catalogue import KINDS
 from tests.faults.checkpoint import Checkpoint, compare
 from tests.faults.conducting import Conductor, Outcome
 from tests.faults.disk import keep_mounts_to_oneself
-from tests.faults.feed import Feed
+from tests.faults.feed import TOPIC, Feed
 from tests.faults.mix import MIX
+from tests.faults.notifications import Notifications
 from tests.faults.report import Run, write
 from tests.faults.schedule import Fault, schedule
 from tests.faults.stack import GROUP, SETTLING, End, Stack
+from tests.faults.transactions import KIND, end_in_transactions
+from tests.faults.watch import Look
 
 _MIX = MIX | {"late": 1, "ahead": 1, "imported": 0.2}
 """Each late or imported event is another minute to write: here they come in bursts."""
@@ -54,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=0, help="how many faults; 0: one of each kind")
     parser.add_argument("--rate", type=float, default=150, help="events per second")
     parser.add_argument(
-        "--patience", type=float, default=1, help="recoveries may take so many times as long as is allowed"
+        "--patience", type=float, default=1, help="everything may take so many times as long as is allowed"
     )
     parser.add_argument("--report", type=Path, help="directory for report, logs and data; kept")
     parser.add_argument(
@@ -91,18 +94,27 @@ def _run(given: argparse.Namespace, faults: Sequence[Fault], directory: Path) ->
         _say(f"seed {given.seed}: {count} faults of {kinds} kinds; starting Kafka, ClickHouse and the parts")
         stack.start()
         feed = Feed(stack.kafka.bootstrap, rate=given.rate, seed=given.seed, mix=_MIX)
+        notifications = Notifications(stack.kafka.bootstrap, stack.data, seed=given.seed)
         conductor = Conductor(
-            stack, feed, lambda outcome: _tell(outcome, count), _tell_end, patience=given.patience
+            stack,
+            feed,
+            notifications,
+            lambda outcome: _tell(outcome, count),
+            _tell_end,
+            patience=given.patience,
         )
         feed.start()
+        notifications.start()
         try:
-            conductor.wait("every part counts", lambda: _all_count(stack), _BEGINS_WITHIN_S)
+            conductor.wait("every part works", lambda: _all_count(stack), given.patience * _BEGINS_WITHIN_S)
             _say(f"all parts at work after {time.monotonic() - started:.0f} s")
             for batch in _batches(faults):
                 outcomes += conductor.play(batch)
-                points.append(_checkpoint(conductor, len(outcomes)))
+                transactions = any(outcome.fault.kind == KIND for outcome in outcomes)
+                points.append(_checkpoint(conductor, len(outcomes), transactions=transactions))
         finally:
             feed.stop(within_s=0)
+            notifications.stop()
     except Exception as trouble:
         traceback.print_exc()
         points.append(Checkpoint.failed(len(outcomes), f"{type(trouble).__name__}: {trouble}"))
@@ -119,39 +131,50 @@ def _batches(faults: Sequence[Fault]) -> list[Sequence[Fault]]:
 
 
 def _all_count(stack: Stack) -> bool:
-    return all(stack.watch.last.acknowledged.get((group, "chat.requests")) for group in GROUP.values())
+    return all(stack.watch.last.acknowledged.get(place) for place in GROUP.values())
 
 
-def _checkpoint(conductor: Conductor, after: int) -> Checkpoint:
+def _behind(look: Look, feed: Feed) -> dict[str, int]:
+    """The groups that have something to read still, and how much."""
+    ends = look.ends | {TOPIC: feed.ends}
+    lags = {group: look.lag(group, topic, ends[topic]) for group, topic in SETTLING}
+    return {group: lag for group, lag in lags.items() if lag}
+
+
+def _checkpoint(conductor: Conductor, after: int, *, transactions: bool) -> Checkpoint:
     """Stop the feed, wait until all is counted and written, and compare."""
-    stack, feed = conductor.stack, conductor.feed
+    stack, feed, notifications = conductor.stack, conductor.feed, conductor.notifications
     _say("comparing: waiting until all is counted and written")
     feed.stop()
+    notifications.pause()
+    if transactions:
+        end_in_transactions(stack.kafka.bootstrap, feed)
     now = time.monotonic()
 
     def settled() -> bool:
         look = stack.watch.last
-        return look.at > now and all(look.lag(group, topic) == 0 for group, topic in SETTLING)
+        return look.at > now and not _behind(look, feed) and notifications.all_taken()
 
     at = time.monotonic() - conductor.begun
     try:
-        conductor.wait("everything is acknowledged", settled, _WITHIN_S)
+        conductor.wait("everything is acknowledged", settled, conductor.patience * _WITHIN_S)
     except TimeoutError as trouble:
-        look = stack.watch.last
-        behind = {group: look.lag(group, topic) for group, topic in SETTLING if look.lag(group, topic)}
+        behind = _behind(stack.watch.last, feed)
         point = Checkpoint.failed(after, f"{trouble}; still to be acknowledged: {behind}", at)
     else:
         waited = time.monotonic() - now
-        point = compare(stack, feed, after, at)
+        point = compare(stack, feed, notifications, after, at)
         took = time.monotonic() - now
         _say(
-            f"compared after {after} faults: {point.events:,} events, lost {point.lost}, doubled "
+            f"compared after {after} faults: {point.events:,} events, "
+            f"{point.notifications:,} notifications, lost {point.lost}, doubled "
             f"{point.doubled}, {len(point.differences)} differences "
             f"({waited:.0f} s to settle, {took:.0f} s in all)"
         )
     for difference in point.differences[:_SHOWN]:
         _say(f"    {difference}")
     feed.start()
+    notifications.start()
     return point
 
 

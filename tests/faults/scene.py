@@ -1,14 +1,15 @@
 """What a fault has in hand while it happens: the stack, the feed, chance, and how its end is known."""
 
 import random
+import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from schemas.topics import REQUESTS
 from tests.faults.feed import Feed
 from tests.faults.schedule import Fault
-from tests.faults.stack import GROUP, PARTS, Process, Stack
+from tests.faults.stack import GROUP, PARTS, End, Process, Stack
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Scene:
     def observe(self) -> None:
         """Called all the time."""
         look = self.stack.watch.last
-        self.lag = max([self.lag, *(look.lag(GROUP[part], REQUESTS.name) for part in self.parts)])
+        self.lag = max([self.lag, *(look.lag(*GROUP[part]) for part in self.parts)])
 
     def recovered(self, within_s: float = 90.0) -> Course:
         """Until its parts have acknowledged more than was produced up to now; the time that takes counts."""
@@ -78,10 +79,11 @@ class Scene:
         """The same, and no time is taken."""
         now, watch = time.monotonic(), self.stack.watch
         yield Until("the broker says how much there is", lambda: watch.last.at >= now, within_s)
-        ends = dict(watch.last.ends[REQUESTS.name])
+        ends = dict(watch.last.ends)
 
         def passed() -> bool:
-            return all(watch.last.has_passed(GROUP[part], REQUESTS.name, ends) for part in self.parts)
+            places = [GROUP[part] for part in self.parts]
+            return all(watch.last.has_passed(group, topic, ends[topic]) for group, topic in places)
 
         yield Until(f"{', '.join(self.parts)} go on from what there was", passed, within_s)
 
@@ -96,3 +98,29 @@ class Scene:
             yield Until(f"{process.name} comes to {point}", lambda: process.has_reached(point), within_s)
         finally:
             process.disarm(point)
+
+    def asking(self, process: Process, what: Mapping[str, object]) -> Generator[Until, None, Any]:
+        """What a process answers about its tasks."""
+        process.ask(what)
+        yield Until(f"{process.name} answers", process.has_answered)
+        return process.answer()
+
+    def ended(self, process: Process, known: int) -> End | None:
+        """How the process ended unasked, after the first `known` ends of the stack."""
+        return next((end for end in self.stack.ended[known:] if end.name == process.name), None)
+
+    def beside(self, what: str, work: Callable[[], None], within_s: float = 60.0) -> Course:
+        """Until `work`, on a thread of its own, has returned. What it raises fails the fault."""
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException as failure:
+                failures.append(failure)
+
+        thread = threading.Thread(target=run, name=what, daemon=True)
+        thread.start()
+        yield Until(what, lambda: not thread.is_alive(), within_s)
+        if failures:
+            raise AssertionError(f"{what}: {failures[0]!r}") from failures[0]

@@ -7,7 +7,7 @@ from itertools import count, islice
 
 SHORTEST_S, SHORT_S, LONG_S = 2.0, 5.0, 15.0
 LASTING_S = 60.0
-EVERYTHING = ("rollup", "usage", "sink")
+EVERYTHING = ("rollup", "usage", "deliveries", "sink")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ the product's parts ── proxy ── Kafka ── the feed, the recount, the 
 """
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -25,7 +27,8 @@ from infra.kafka import LocalKafka, Outside
 from infra.local_server import LocalServer
 from infra.ports import free_port
 from infra.process import Child
-from schemas.topics import REQUESTS
+from schemas.topics import NOTIFICATIONS, REQUESTS
+from streams.deliveries.secrets import open_vault
 from tests.end_to_end.stack import SUNK, WORKERS
 from tests.faults.disk import Disk
 from tests.faults.proxy import Proxy
@@ -35,13 +38,19 @@ PARTITIONS = 4
 PARTS: Mapping[str, tuple[str, ...]] = {
     "rollup": ("worker", "rollup"),
     "usage": ("worker", "usage"),
+    "deliveries": ("worker", "deliveries"),
     "sink": ("sink",),
 }
 """The parts under test, and the commands that run them."""
-GROUP: Mapping[str, str] = {**WORKERS, "sink": f"chatgauge-sink-{REQUESTS.name}"}
-"""Whose acknowledgements on chat.requests tell how far a part has come."""
-SETTLING = [(group, REQUESTS.name) for group in WORKERS.values()] + [
-    (f"chatgauge-sink-{topic}", topic) for topic in SUNK
+GROUP: Mapping[str, tuple[str, str]] = {
+    **{name: (group, REQUESTS.name) for name, group in WORKERS.items()},
+    "deliveries": ("chatgauge-deliveries", NOTIFICATIONS.name),
+    "sink": (f"chatgauge-sink-{REQUESTS.name}", REQUESTS.name),
+}
+"""The group whose acknowledgements tell how far a part has come, and the topic that it reads."""
+SETTLING = [
+    *GROUP.values(),
+    *((f"chatgauge-sink-{topic}", topic) for topic in SUNK if topic != REQUESTS.name),
 ]
 """Groups and topics: when all is acknowledged, all is counted and written."""
 SERVERS = ("kafka", "clickhouse")
@@ -77,6 +86,8 @@ class Process:
     again_at: float = 0.0
     before: list[int] = field(default_factory=list)
     """Its earlier process ids."""
+    continued: list[float] = field(default_factory=list)
+    """When it was continued, in seconds since 1970."""
 
     @property
     def pid(self) -> int:
@@ -92,6 +103,8 @@ class Process:
         """To the process itself, if it runs."""
         if self.running:
             self.killed = self.killed or number in (signal.SIGKILL, signal.SIGTERM)
+            if number == signal.SIGCONT:
+                self.continued.append(time.time())
             os.kill(self.pid, number)
 
     def arm(self, point: str, word: str = "stop") -> None:
@@ -107,6 +120,21 @@ class Process:
     def has_reached(self, point: str) -> bool:
         """Whether it has come there since that was armed."""
         return (self.directory / f"{point}.reached").exists()
+
+    def ask(self, what: Mapping[str, object]) -> None:
+        """Ask for its tasks, or for the end of one (`tests.liveness.part`); `answer` has what comes of it."""
+        (self.directory / "answer").unlink(missing_ok=True)
+        new = self.directory / "ask.new"
+        new.write_text(json.dumps(what), encoding="utf-8")
+        new.rename(self.directory / "ask")
+
+    def answer(self) -> Any:
+        """What was found, once it has answered. Raises FileNotFoundError before that."""
+        return json.loads((self.directory / "answer").read_text(encoding="utf-8"))["found"]
+
+    def has_answered(self) -> bool:
+        """Whether it has, since it was asked."""
+        return (self.directory / "answer").exists()
 
     @property
     def resident(self) -> int:
@@ -131,7 +159,7 @@ class Process:
 
 
 class Stack:
-    """Kafka, ClickHouse, both workers and the sinks.
+    """Kafka, ClickHouse, the workers that count and the one that delivers, and the sinks.
 
     All its methods belong to the thread that made it, which must outlive the processes (`infra.leash`);
     `tend` has to be called again and again.
@@ -140,6 +168,7 @@ class Stack:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.logs = directory / "log"
+        self.data = directory / "data"
         self.ended: list[End] = []
         self.processes: dict[str, Process] = {}
         self.kafka_proxy = Proxy(("127.0.0.1", free_port()))
@@ -177,6 +206,7 @@ class Stack:
         self.watch = Watch(self.kafka.bootstrap, SETTLING)
         asyncio.run(topics.create(self.kafka.bootstrap, partitions=PARTITIONS))
         self.watch.start()
+        open_vault(None, self.data, create=True)
         for name, command in PARTS.items():
             self._start_part(name, command)
 
@@ -275,6 +305,9 @@ class Stack:
             "RUST_BACKTRACE": "0",
             "CHATGAUGE_KAFKA_BOOTSTRAP": f"127.0.0.1:{self.kafka_proxy.port}",
             "CHATGAUGE_KAFKA_PARTITIONS": str(PARTITIONS),
+            "CHATGAUGE_DATA": str(self.data),
+            "CHATGAUGE_DELIVERY_ALLOW": json.dumps(["127.0.0.1"]),
+            "CHATGAUGE_DELIVERY_SCHEDULE": json.dumps([f"PT{seconds}S" for seconds in (1, 2, *(5,) * 30)]),
             "CHATGAUGE_CLICKHOUSE_HOST": "127.0.0.1",
             "CHATGAUGE_CLICKHOUSE_PORT": str(self.clickhouse_proxy.port),
             "CHATGAUGE_CLICKHOUSE_SECURE": "false",

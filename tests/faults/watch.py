@@ -35,10 +35,11 @@ class Look:
         reached = self.acknowledged.get((group, topic), {})
         return all(reached.get(partition, 0) > end for partition, end in ends.items())
 
-    def lag(self, group: str, topic: str) -> int:
-        """Records that the group has still to acknowledge."""
+    def lag(self, group: str, topic: str, ends: Offsets | None = None) -> int:
+        """Offsets that the group has still to acknowledge: before these ends, or those of the topic."""
         reached = self.acknowledged.get((group, topic), {})
-        return sum(max(0, end - reached.get(p, 0)) for p, end in self.ends.get(topic, {}).items())
+        wanted = self.ends.get(topic, {}) if ends is None else ends
+        return sum(max(0, end - reached.get(p, 0)) for p, end in wanted.items())
 
 
 class Watch:

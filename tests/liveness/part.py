@@ -107,10 +107,15 @@ def _obey(directory: Path) -> None:
         new.rename(answer)
 
 
+def listen(directory: Path) -> None:
+    """From now on do what the file `ask` of the directory says. To be called before any event loop runs."""
+    _remember_loops()
+    threading.Thread(target=_obey, args=(directory,), daemon=True, name="hand").start()
+
+
 def main() -> None:
     directory, *arguments = sys.argv[1:]
-    _remember_loops()
-    threading.Thread(target=_obey, args=(Path(directory),), daemon=True, name="hand").start()
+    listen(Path(directory))
     sys.argv = ["chatgauge", *arguments]
 
     from cli.main import main as chatgauge

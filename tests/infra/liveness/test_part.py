@@ -97,6 +97,17 @@ async def test_a_timeout_of_what_is_waited_for_is_passed_on(part: Part) -> None:
             raise TimeoutError("of its own")
 
 
+async def test_looking_how_far_it_has_come_gets_a_unit_nowhere(part: Part) -> None:
+    unit = part.unit("letters")
+    before = unit.moves()
+    async with unit.bounded("the end offsets", 5, progress=False):
+        pass
+    assert unit.moves() == before
+    async with unit.bounded("an answer", 5):
+        pass
+    assert unit.moves() == before + 1
+
+
 def test_work_that_waits_and_no_step_ends_the_part_with_its_reason(
     part: Part, watch: Callable[[int], None], exits: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
