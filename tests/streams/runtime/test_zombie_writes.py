@@ -170,8 +170,11 @@ async def test_a_delivery_that_was_made_is_not_begun_again_by_a_worker_that_wake
 
     ids = [request.webhook_id for request in receiver.requests]
     assert sorted(ids) == [f"nt_{number:08d}" for number in (1, 2, 3, 4)], "each came once"
-    log = [(each["notification_id"], each["outcome"]) for each in await attempts(broker.bootstrap, 1)]
-    assert sorted(log) == [(id_, "delivered") for id_ in sorted(ids)], "nothing was begun again"
+    log = {
+        (each["notification_id"], each["redriven"], each["attempt"], each["outcome"])
+        for each in await attempts(broker.bootstrap, 1)
+    }  # what was logged may be logged again after a rebalance, and is the same
+    assert log == {(id_, 0, 1, "delivered") for id_ in ids}, "nothing was begun again"
 
 
 def test_a_count_that_was_overtaken_is_not_what_is_left_of_a_window(
