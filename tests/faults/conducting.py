@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from tests.faults.catalogue import CATALOGUE
 from tests.faults.feed import Feed
 from tests.faults.notifications import Notifications
+from tests.faults.process import End
 from tests.faults.scene import Course, Scene, Until
 from tests.faults.schedule import Fault, ready
-from tests.faults.stack import End, Stack
+from tests.faults.stack import Stack
 
 _LOOK_EVERY_S = 0.05
 _WEIGH_EVERY_S = 1.0

@@ -4,10 +4,10 @@ import re
 import time
 
 from tests.faults import part as points
+from tests.faults.process import End
 from tests.faults.registry import fault
 from tests.faults.scene import Course, Scene, Until
 from tests.faults.schedule import EVERYTHING
-from tests.faults.stack import End
 from tests.liveness.part import CANCEL, WAYS
 
 _NEEDED = ("Fetcher._fetch_requests_routine", "GroupCoordinator._coordination_routine", "Sink._report")

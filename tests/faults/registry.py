@@ -22,7 +22,7 @@ class Entry:
 
 
 CATALOGUE: dict[str, Entry] = {}
-"""By name, in the order of the page that asks for them."""
+"""By name."""
 
 
 def fault(

@@ -10,7 +10,7 @@ from typing import Any
 from tests.faults.catalogue import CATALOGUE
 from tests.faults.checkpoint import Checkpoint
 from tests.faults.conducting import Outcome
-from tests.faults.stack import End
+from tests.faults.process import End
 
 _MB = 2**20
 

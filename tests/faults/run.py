@@ -18,9 +18,10 @@ from tests.faults.disk import keep_mounts_to_oneself
 from tests.faults.feed import TOPIC, Feed
 from tests.faults.mix import MIX
 from tests.faults.notifications import Notifications
+from tests.faults.process import End
 from tests.faults.report import Run, write
 from tests.faults.schedule import Fault, schedule
-from tests.faults.stack import GROUP, SETTLING, End, Stack
+from tests.faults.stack import GROUP, SETTLING, Stack
 from tests.faults.transactions import KIND, end_in_transactions
 from tests.faults.watch import Look
 

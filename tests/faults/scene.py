@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.faults.feed import Feed
+from tests.faults.process import End, Process
 from tests.faults.schedule import Fault
-from tests.faults.stack import GROUP, PARTS, End, Process, Stack
+from tests.faults.stack import GROUP, PARTS, Stack
 
 
 @dataclass(frozen=True)
