@@ -83,18 +83,22 @@ class Unit:
                 self._halted.pop(partition, None)
 
     @contextmanager
-    def step(self, what: str = "a step is under way") -> Iterator[None]:
-        """A step is under way meanwhile. Steps may overlap."""
+    def step(self, what: str = "a step is under way", *, progress: bool = True) -> Iterator[None]:
+        """A step is under way meanwhile. Steps may overlap.
+
+        Without `progress` it is one that is taken whether there is work or not: that it begins and ends is no
+        sign that work gets on.
+        """
         number = next(_NUMBERS)
         with self._lock:
             self._steps[number] = what
-            self._moves += 1
+            self._moves += progress
         try:
             yield
         finally:
             with self._lock:
                 del self._steps[number]
-                self._moves += 1
+                self._moves += progress
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:

@@ -196,7 +196,10 @@ class Harness:
         while not self._app.should_stop:
             async with self._one_at_a_time:
                 if self._taken:
-                    with contextlib.suppress(MovedError), self._unit.step("following the clock"):
+                    with (
+                        contextlib.suppress(MovedError),
+                        self._unit.step("following the clock", progress=False),
+                    ):
                         await self._agent.tick(clock(), self)
                         await self._watch(clock())
             await asyncio.sleep(self._wiring.tick_every.total_seconds())
@@ -220,7 +223,9 @@ class Harness:
     async def _look_for_work(self) -> None:
         places = [TP(self._wiring.source.name, partition) for partition in self._taken]
         try:
-            async with self._unit.bounded(f"the ends of {self._wiring.source.name}", _ENDS_WITHIN_S):
+            async with self._unit.bounded(
+                f"the ends of {self._wiring.source.name}", _ENDS_WITHIN_S, progress=False
+            ):
                 self._unit.work(await self._consumer.has_work(places))
         except (KafkaError, TimeoutError) as error:
             log.info("%s: the ends are not known now: %s", self._wiring.source.name, error)

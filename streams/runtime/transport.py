@@ -98,20 +98,22 @@ class BatchConsumer(RecordConsumer):
         return cast("ConsumerThread", self._thread)
 
     async def has_work(self, places: Collection[TP]) -> bool:
-        """Whether in any of these partitions of sources something can be read that isn't acknowledged.
+        """Whether in any of these partitions of sources something can be read that has not been fetched.
 
         Asks Kafka, as a consumer that fetches nothing any more doesn't know. What an open transaction holds
         back can't be read. Raises KafkaError.
         """
         ends = await self.highwaters(*places)
-        return any((end or 0) > self._next(tp) for tp, end in ends.items())
+        positions = {tp: await self.position(tp) for tp in places}
+        return any((ends[tp] or 0) > (positions[tp] or 0) for tp in places)
 
     def begun_at(self, tp: TP) -> int | None:
         """The offset from which a source's partition is read since it was sought; None: yet to be."""
         return self._begun.get(tp)
 
     def _next(self, tp: TP) -> int:
-        return self._done.get(tp) or self._committed_offset[tp] or 0
+        # Where retention has passed what was committed, there is nothing before the place that was sought.
+        return max(self._done.get(tp) or 0, self._committed_offset[tp] or 0, self._begun.get(tp) or 0)
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)

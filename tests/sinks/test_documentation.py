@@ -104,7 +104,7 @@ def window_records(now: int) -> Iterator[Record]:
 
 def write(client: Client, writer: Writer, records: list[Record]) -> None:
     step = writer.take([fetch_of(records)], frozenset({HELD}), 0.0)
-    assert step.letters == [] or step.letters == ()
+    assert not step.letters
     store(client, step)
 
 

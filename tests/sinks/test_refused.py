@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import InvalidTopicError
 from prometheus_client import CollectorRegistry
 
@@ -17,6 +16,7 @@ from schemas.batch_writer import batch_of
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.record_batch import RecordBatch, split
+from schemas.topics import Topic
 from sinks import events
 from sinks.errors import LetterRefusedError
 from sinks.letters import DeadLetterBox
@@ -129,22 +129,23 @@ def test_of_what_does_not_fit_the_beginning_is_kept_with_length_and_hash_of_all_
     assert "the key has 1280000 bytes" in fitted({**LETTER, "key": value}, 2**20, 64 * 1024)["detail"]
 
 
-async def limited(place: Place, nbytes: int) -> None:
-    """Lets the topic of dead letters take no larger records."""
+async def limited(place: Place, nbytes: int) -> Topic:
+    """A topic of dead letters that takes no larger records, from its beginning on."""
+    topic = replace(place.letters, name=f"{place.letters.name}-{nbytes}")
     admin = AIOKafkaAdminClient(bootstrap_servers=place.bootstrap)
     await admin.start()
     try:
-        resource = ConfigResource(
-            ConfigResourceType.TOPIC, place.letters.name, configs={"max.message.bytes": str(nbytes)}
+        await admin.create_topics(
+            [NewTopic(topic.name, 1, 1, topic_configs={"max.message.bytes": str(nbytes)})]
         )
-        await admin.alter_configs([resource])
     finally:
         await admin.close()
+    return topic
 
 
 async def test_what_kafka_finds_too_large_is_cut_further_and_sent(place: Place) -> None:
-    await limited(place, 20_000)
-    box = DeadLetterBox(place.bootstrap, SinkMetrics(CollectorRegistry()), place.letters)
+    topic = await limited(place, 20_000)
+    box = DeadLetterBox(place.bootstrap, SinkMetrics(CollectorRegistry()), topic)
     noise = b"".join(hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(2_000))
     try:
         await box.send([{**LETTER, "value": noise}, LETTER], lambda: True)
@@ -152,14 +153,14 @@ async def test_what_kafka_finds_too_large_is_cut_further_and_sent(place: Place) 
         await box.stop()
 
     codec = Codec(schema("DeadLetter"))
-    sent = [codec.decode(record.value) for record in await _records(place)]
+    sent = [codec.decode(record.value) for record in await _records(place, topic)]
     assert {len(letter["value"]) for letter in sent} == {1, 1024}
     assert any("of which the first 1 KiB are kept" in letter["detail"] for letter in sent)
 
 
 async def test_what_kafka_never_takes_ends_the_sink_and_says_so(place: Place) -> None:
-    await limited(place, 200)
-    box = DeadLetterBox(place.bootstrap, SinkMetrics(CollectorRegistry()), place.letters)
+    topic = await limited(place, 200)
+    box = DeadLetterBox(place.bootstrap, SinkMetrics(CollectorRegistry()), topic)
     noise = b"".join(hashlib.sha256(bytes([n])).digest() for n in range(100))
     try:
         with pytest.raises(LetterRefusedError, match="chatgauge topics"):
@@ -182,8 +183,8 @@ async def test_what_cannot_succeed_is_asked_once(place: Place, monkeypatch: pyte
     assert len(asked) == 1
 
 
-async def _records(place: Place) -> Sequence[Record]:
-    return await asyncio.to_thread(Log(place.bootstrap).records, place.letters.name)
+async def _records(place: Place, topic: Topic) -> Sequence[Record]:
+    return await asyncio.to_thread(Log(place.bootstrap).records, topic.name)
 
 
 # --- positions

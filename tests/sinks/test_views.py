@@ -202,7 +202,7 @@ def requests(tables: Client) -> Requests:
         own = [{k: v for k, v in m.items() if k != "partition"} for m in made if m["partition"] == partition]
         records = [Record(at, encoded(m), timestamp=NOW // 1_000) for at, m in enumerate(own)]
         step = raw.take([fetch_of(records, tenure=tenure)], frozenset({tenure}), 0.0)
-        assert step.letters == []
+        assert not step.letters
         store(tables, step)
         store(tables, step)  # an insert whose answer was lost
     writer = window_writer(lambda: NOW, VIENNA, max_rows=1_000)

@@ -142,6 +142,21 @@ def test_who_takes_steps_or_has_none_to_take_goes_on(
     assert exits == []
 
 
+def test_following_the_clock_is_no_sign_that_work_gets_on(
+    part: Part, watch: Callable[[int], None], exits: list[int]
+) -> None:
+    """As a worker's whose fetching hangs: its clock goes on."""
+    unit = part.unit("chat.requests")
+    unit.started()
+    unit.work(True)
+    for _ in range(62):
+        with unit.step("following the clock", progress=False):
+            pass
+        watch(1)
+
+    assert exits == [70]
+
+
 def test_a_unit_that_never_comes_up_is_a_stall(
     part: Part, watch: Callable[[int], None], exits: list[int]
 ) -> None:
