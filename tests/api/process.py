@@ -46,7 +46,7 @@ def running(
     try:
         yield process
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=15) == 0, log.read_text()
+        assert process.wait(timeout=60) == 0, log.read_text()
         assert "Traceback" not in log.read_text()
     finally:
         if process.poll() is None:

@@ -56,7 +56,15 @@ def _kind(task: "asyncio.Task[Any]") -> str:
 
 
 def _listed() -> list[dict[str, object]]:
-    return [{"id": id(task), "name": task.get_name(), "kind": _kind(task)} for _, task in _tasks()]
+    return [
+        {
+            "id": id(task),
+            "name": task.get_name(),
+            "kind": _kind(task),
+            "in_main_loop": loop is _loops[0],
+        }
+        for loop, task in _tasks()
+    ]
 
 
 def _end(wanted: int, how: str) -> bool:

@@ -38,6 +38,8 @@ class Listed:
     name: str
     kind: str
     """The file and the name of its coroutine."""
+    in_main_loop: bool
+    """Not in one of another thread, as the consumers of Faust are."""
 
 
 class Part:

@@ -21,12 +21,19 @@ FETCHING = "Fetcher._fetch_requests_routine"
 pytestmark = pytest.mark.timeout(400)
 
 
+WORKERS = ("rollup", "usage", "alerts", "deliveries")
+
+
 def the(part: Part, kind: str) -> Listed:
-    """A task of this kind, once there is one."""
+    """A task of this kind, once there is one; of a worker, one of what takes its partitions.
+
+    What a worker follows beside them it follows anew when a task of it has ended.
+    """
     found: list[Listed] = []
 
     def is_there() -> bool:
-        found[:] = [task for task in part.tasks() if kind in task.kind]
+        in_main_loop = part.name not in WORKERS
+        found[:] = [task for task in part.tasks() if kind in task.kind and task.in_main_loop == in_main_loop]
         return bool(found)
 
     wait_until(f"{part.name} has a task {kind}", is_there, 60)
@@ -38,7 +45,7 @@ def the(part: Part, kind: str) -> Listed:
     [
         ("sink", FETCHING, CANCEL, "the fetching task of Kafka's client"),
         ("sink", "Sink._report", RAISE, " lag failed: DeliberateError"),
-        ("api", "AlertFollower.run", CANCEL, "the task following chat.alerts was cancelled"),
+        ("api", "Follower.run", CANCEL, " was cancelled"),
         ("rollup", FETCHING, CANCEL, "the fetching task of Kafka's client"),
         ("alerts", FETCHING, RAISE, "the fetching task of Kafka's client"),
         ("deliveries", FETCHING, CANCEL, "the fetching task of Kafka's client"),

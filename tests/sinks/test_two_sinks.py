@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
+import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 from clickhouse_connect.driver.client import Client
@@ -18,6 +19,8 @@ from clickhouse_connect.driver.client import Client
 from clients.kafka.publisher import Message, Publisher
 from infra.settings import ClickHouseSettings
 from tests.sinks.making import encoded, request
+
+pytestmark = pytest.mark.timeout(400)
 
 PARTITIONS = 4
 SESSION_S = 4
