@@ -110,7 +110,9 @@ class Ending:
     def pytest_runtest_teardown(self, item: pytest.Item) -> Iterator[None]:
         return (yield from _failing(item))
 
-    def pytest_unconfigure(self) -> None:
+    def pytest_unconfigure(self, config: pytest.Config) -> None:
+        if hasattr(config, "workerinput"):
+            return  # xdist's controller ends it, when all others have ended theirs
         # Threads and atexit handlers may hold up the end of the process, too.
         faulthandler.dump_traceback_later(2 * self._grace, exit=True, file=self._stderr)
 
