@@ -69,7 +69,8 @@ def lines(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The race's lines, as `HEADINGS` has them, from its figures."""
     ours = found.get("rollup")
     told: list[tuple[str, ...]] = []
-    for entrant in ENTRANTS:
+    versions = [version for entrant in ENTRANTS for version in (entrant, entrant.before(Path()))]
+    for entrant in versions:
         if entrant.name not in found:
             continue
         own = found[entrant.name]
