@@ -8,6 +8,7 @@ of its own.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Final, TypeVar
 
 import stamina
@@ -36,23 +37,28 @@ async def retrying(
     passes: Callable[[Exception], bool],
     failed: Failed,
     wanted: Callable[[], bool] = lambda: True,
+    outage: Callable[[Exception], AbstractContextManager[None]] = lambda error: nullcontext(),
 ) -> _T:
     """What `work` returns, after as many attempts as it takes.
 
     Raises what doesn't pass by itself, and GivenUp when an attempt is to be made and is no longer `wanted`,
-    which is looked at while waiting too. An attempt under way is not interrupted.
+    which is looked at while waiting too. An attempt under way is not interrupted. From the first failure on
+    it is within the `outage` that is made of it.
     """
-    async for attempt in _while(wanted, _attempts(passes)):
-        try:
-            return await work()
-        except Exception as error:
-            if not passes(error):
-                raise
-            failure = error
-        failed(failure, attempt.num + 1, attempt.next_wait)
-        with attempt:  # nothing else happens in it: it takes a cancellation for a failure, too
-            raise failure
-    raise GivenUp
+    with ExitStack() as lasting:
+        async for attempt in _while(wanted, _attempts(passes)):
+            try:
+                return await work()
+            except Exception as error:
+                if not passes(error):
+                    raise
+                failure = error
+            failed(failure, attempt.num + 1, attempt.next_wait)
+            if attempt.num == 1:
+                lasting.enter_context(outage(failure))
+            with attempt:  # nothing else happens in it: it takes a cancellation for a failure, too
+                raise failure
+        raise GivenUp
 
 
 async def keeping_up(

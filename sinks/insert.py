@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from typing import Final, Protocol, TypeVar
 
 from clickhouse_connect.driver.client import Client
@@ -21,7 +21,7 @@ from sinks.metrics import SinkMetrics
 from sinks.writer import Insert
 
 _LOG: Final = logging.getLogger(__name__)
-_SECOND: Final = 2
+
 _T = TypeVar("_T")
 _ANSWERED_WITHIN_S: Final = 10.0 * ANSWER_WITHIN_S
 """Of a request in all; it ends sooner when no byte has come for ANSWER_WITHIN_S."""
@@ -153,13 +153,13 @@ class Store:
         def failed(error: Exception, number: int, wait: float) -> None:
             self._metrics.clickhouse_up.set(0)
             self._metrics.retries.labels(str(_code(error) or 0)).inc()
-            if number == _SECOND:
-                outage.enter_context(unit.waiting(f"ClickHouse: {said(error)}"))
             _LOG.warning("ClickHouse (%s): %s; attempt %d in %.1f s", table, said(error), number, wait)
 
+        def outage(error: Exception) -> AbstractContextManager[None]:
+            return unit.waiting(f"ClickHouse: {said(error)}")
+
         try:
-            with ExitStack() as outage:
-                answer = await retrying(ask, passes=is_transient, failed=failed, wanted=wanted)
+            answer = await retrying(ask, passes=is_transient, failed=failed, wanted=wanted, outage=outage)
         except GivenUp:
             raise Abandoned from None
         except Abandoned:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from aiokafka.errors import (
@@ -45,7 +45,6 @@ _HOPELESS: Final = (
 """What Kafka says again, however often it is asked."""
 _LEAVE_WITHIN_S: Final = 1.0
 _LOG: Final = logging.getLogger(__name__)
-_SECOND: Final = 2
 
 
 class Unsent(Exception):  # noqa: N818 - not an error: the sink is stopping
@@ -119,12 +118,12 @@ class DeadLetterBox:
         def failed(error: Exception, number: int, wait: float) -> None:
             self._metrics.letter_retries.inc(len(left))
             _LOG.warning("%s: %s; attempt %d in %.1f s", self._topic, error, number, wait)
-            if number == _SECOND:
-                outage.enter_context(unit.waiting(f"Kafka, to take dead letters: {error}"))
+
+        def outage(error: Exception) -> AbstractContextManager[None]:
+            return unit.waiting(f"Kafka, to take dead letters: {error}")
 
         try:
-            with ExitStack() as outage:
-                await retrying(attempt, passes=_passes, failed=failed, wanted=wanted)
+            await retrying(attempt, passes=_passes, failed=failed, wanted=wanted, outage=outage)
         except GivenUp:
             raise Unsent from None
         except _HOPELESS as error:

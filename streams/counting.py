@@ -24,7 +24,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -54,7 +53,6 @@ log = logging.getLogger(__name__)
 
 _LARGE: Final = 1024 * 1024
 """Bytes of a fetch that are read in a thread, so that others get on meanwhile."""
-_SECOND: Final = 2
 
 
 @dataclass
@@ -155,19 +153,17 @@ class Counting:
 
         def failed(error: Exception, number: int, wait: float) -> None:
             log.warning("%s: %s; attempt %d in %.1f s", self._name, error, number, wait)
-            if number == _SECOND:
-                waiting.enter_context(worker.waiting(f"the schema registry: {error}"))
 
-        with ExitStack() as waiting:
-            try:
-                return await retrying(
-                    attempt,
-                    passes=lambda error: isinstance(error, RegistryUnavailableError),
-                    failed=failed,
-                    wanted=lambda: self._ours(partition),
-                )
-            except GivenUp:
-                return None
+        try:
+            return await retrying(
+                attempt,
+                passes=lambda error: isinstance(error, RegistryUnavailableError),
+                failed=failed,
+                wanted=lambda: self._ours(partition),
+                outage=lambda error: worker.waiting(f"the schema registry: {error}"),
+            )
+        except GivenUp:
+            return None
 
     def _count(
         self, partition: _Partition, fetch: Fetch, committed: int, requests: Requests | None

@@ -271,9 +271,6 @@ class Harness:
     def entry(self, partition: int, key: bytes) -> bytes | None:
         return self._changelog.entries(partition).get(key)
 
-    def owns(self, partition: int) -> bool:
-        return partition in self._taken and self._changelog.owns(partition)
-
     def caught_up(self, partition: int) -> bool:
         return self._consumer.caught_up(TP(self._wiring.source.name, partition))
 

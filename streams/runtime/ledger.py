@@ -53,10 +53,6 @@ class Worker(Ledger, Protocol):
         """An entry of the partition's state, as it was written last."""
         ...
 
-    def owns(self, partition: int) -> bool:
-        """Whether the partition is ours still."""
-        ...
-
     def caught_up(self, partition: int) -> bool:
         """Whether everything in the source's partition is acknowledged."""
         ...

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from typing import Final
 
 from aiokafka.errors import KafkaError
@@ -51,13 +51,13 @@ class PatientPublisher:
         def failed(error: Exception, number: int, wait: float) -> None:
             topic = messages[len(offsets)].topic
             log.warning("%s: not written yet (%s); attempt %d in %.1f s", topic, error, number, wait)
-            if number == 2:
-                waiting.enter_context(self._unit.waiting(f"Kafka, to write to {topic}"))
+
+        def outage(error: Exception) -> AbstractContextManager[None]:
+            return self._unit.waiting(f"Kafka, to write to {messages[len(offsets)].topic}")
 
         if messages:
             try:
-                with ExitStack() as waiting:
-                    await retrying(attempt, passes=_passes, failed=failed, wanted=wanted)
+                await retrying(attempt, passes=_passes, failed=failed, wanted=wanted, outage=outage)
             except GivenUp:
                 raise MovedError(messages[0].topic) from None
         return offsets
