@@ -5,13 +5,13 @@ aiokafka's own may wait for ever in each of them; docs/decisions/producer-waits.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.structs import RecordMetadata
 
-from clients.kafka.link import AcknowledgementTimeoutError, Link, Message, ProducerReplacedError, waited
+from clients.kafka.link import AcknowledgementTimeoutError, Link, Message, ProducerReplacedError
 from clients.kafka.producers import new_producer
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "ProducerReplacedError",
     "PublishError",
     "Publisher",
-    "acknowledged",
 ]
 
 log = logging.getLogger(__name__)
@@ -99,20 +98,3 @@ class Publisher:
             self._link = None
             log.warning("the producer is replaced: %s", reason)
         await link.abandon()
-
-
-async def acknowledged(sent: Iterable[Awaitable[Any]], within_s: float = WITHIN_S) -> list[Any]:
-    """What a producer that isn't ours returns for what it was sent, in order.
-
-    Raises AcknowledgementTimeoutError after `within_s` seconds in which none was acknowledged; otherwise
-    what the first that failed raises, once all have ended.
-    """
-    futures = [asyncio.ensure_future(each) for each in sent]
-    try:
-        if await waited(set(futures), within_s):
-            raise AcknowledgementTimeoutError(f"no acknowledgement in {within_s:g} s")
-        return [future.result() for future in futures]
-    finally:
-        for future in futures:
-            if not future.cancel() and not future.cancelled():
-                future.exception()  # whoever waited has been told of the first

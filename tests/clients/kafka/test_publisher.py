@@ -15,7 +15,6 @@ from clients.kafka.publisher import (
     ProducerReplacedError,
     Publisher,
     PublishError,
-    acknowledged,
 )
 from tests.clients.kafka.conftest import PATIENCE_S, Broker, requests_under_way, until
 
@@ -184,15 +183,3 @@ async def test_nobody_who_answers_is_told_as_an_error_that_may_be_repeated() -> 
     assert raised.value.retriable
     await publisher.stop()
     assert _left_behind() == []
-
-
-async def test_a_wait_for_another_producer_ends_when_nothing_is_acknowledged() -> None:
-    loop = asyncio.get_running_loop()
-    lost, done = loop.create_future(), loop.create_future()
-    done.set_result(7)
-
-    with pytest.raises(AcknowledgementTimeoutError):
-        await acknowledged([done, lost], within_s=0.05)
-
-    assert await acknowledged([done, done]) == [7, 7]
-    assert lost.cancelled()
