@@ -99,6 +99,7 @@ _BUDGET = {
     "kind": "budget",
     "metric": "tokens",
     "grouping": "space",
+    "severity": "warning",
     "limit": "20k tokens",
     "period": "month",
 }
