@@ -64,7 +64,7 @@ def figures(stack: Stack, begin: datetime, end: datetime) -> dict[str, Any]:
         ):
             if (grouping, kind) == ("user", "latency"):
                 continue
-            asked = {**span, "grouping": grouping, "type": kind, "aggregation": aggregation, "step": "1m"}
+            asked = {**span, "grouping": grouping, "type": kind, "aggregation": aggregation, "step": "1h"}
             answers[f"{kind} {aggregation} by {grouping}"] = _answer(stack, "/api/metrics/historical", asked)
     return answers
 
