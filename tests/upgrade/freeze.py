@@ -56,7 +56,7 @@ def main() -> None:
             end = datetime.now(UTC)
             stack.stop()
             _leave_unread(stack)
-            shutil.copytree(stack.data, left)
+            shutil.copytree(stack.data, left, symlinks=True)
             stack.start()
             answers = _answers(stack, begin, end)
         finally:
@@ -68,8 +68,8 @@ def main() -> None:
 
 def _fill(stack: Stack, seconds: int) -> None:
     _define(stack)
-    # Of the day before, at once: many hours, on two days of the time zone.
-    stack.run("simulate", "--speed", "max", "--count", 3_000, "--rate", 0.04, "--seed", 11)
+    # Of the hours before, at once.
+    stack.run("simulate", "--speed", "max", "--count", 1_500, "--rate", 0.1, "--seed", 11)
     stack.run("simulate", "--rate", 25, "--duration", seconds, "--late", "2%", "--corrupt", 7, "--seed", 12)
     _send_again(stack)
     wait_until("an alert has fired", lambda: bool(stack.query("SELECT 1 FROM alert_transitions")))

@@ -119,7 +119,7 @@ def pack(directory: Path, answers: Answers, name: str) -> Path:
     STATES.mkdir(exist_ok=True)
     file = STATES / f"{name}.tar.xz"
     (directory / "answers.json").write_text(json.dumps(answers, ensure_ascii=False))
-    with tarfile.open(file, "w:xz", preset=9) as archive:
+    with tarfile.open(file, "w:xz", preset=6) as archive:
         archive.add(directory, ".", filter=_kept)
     return file
 
