@@ -11,7 +11,7 @@ from api.errors import BadParameterError
 from api.live.state import Include
 from api.times import to_time
 from schemas.time import DAY, HOUR, MINUTE, Micros, micros_of
-from streams.windows.measures import GROUPINGS, Grouping
+from streams.catalogue.groupings import GROUPINGS, Grouping
 
 MAX_STEPS: Final = 1_500
 """Most points of a series: a day in minutes, or four years in days."""

@@ -19,7 +19,8 @@ from api.models.current import (
 )
 from api.times import to_time
 from schemas.time import Micros
-from streams.windows.measures import GROUPINGS, LATENCIES, Grouping
+from streams.catalogue.groupings import GROUPINGS, Grouping
+from streams.catalogue.measures import LATENCIES
 from streams.windows.sketch import quantile
 
 _QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}

@@ -10,7 +10,7 @@ from api.history.store import History
 from api.live.state import Include
 from api.models.historical import Historical
 from api.routes.parameters import (
-    GroupingName,
+    IN_TOTAL,
     GroupingParameter,
     IncludeParameter,
     KeyParameter,
@@ -42,7 +42,7 @@ def router(history: History, clock: Clock, zone: tzinfo) -> APIRouter:
                 "Days begin at midnight of the configured time zone."
             ),
         ] = Step.MINUTE,
-        grouping: GroupingParameter = GroupingName.TOTAL,
+        grouping: GroupingParameter = IN_TOTAL,
         key: KeyParameter = [],  # noqa: B006 - FastAPI copies it
         aggregation: Annotated[
             Aggregation | None,

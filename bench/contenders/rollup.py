@@ -12,7 +12,7 @@ from bench.contenders.race import Clock, course, hand_in
 from infra.settings import WindowSettings, WorkerSettings
 from schemas.time import MINUTE, micros
 from streams import app
-from streams.windows.measures import Grouping
+from streams.catalogue.groupings import Grouping
 from streams.windows.panes import Pane
 from streams.windows.plan import Plan
 

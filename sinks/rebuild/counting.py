@@ -8,10 +8,11 @@ import pyarrow as pa
 
 from schemas.time import MINUTE, Micros
 from sinks.window_rows import WindowRows
+from streams.catalogue.groupings import GROUPINGS
+from streams.catalogue.measures import LATENCIES
 from streams.requests import countable
 from streams.windows.aggregate import Events, aggregate
 from streams.windows.block import BlockKey
-from streams.windows.measures import GROUPINGS, LATENCIES
 from streams.windows.panes import Pane
 from streams.windows.state import BlockState
 

@@ -26,6 +26,8 @@ class Pane:
     zone: tzinfo = UTC
     live_only: bool = False
     """Imported events have no such panes."""
+    corrected_for: Micros = 0
+    """How long after its end corrections of it are announced: whoever judges it remembers it so long."""
 
     def starts(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The start of the pane that each time falls into."""

@@ -12,7 +12,7 @@ from infra.settings import ClickHouseSettings, RetentionSettings
 from schemas.contract import schema
 from sinks.errors import MigrationError
 from sinks.tables import Migration, migrate, migrations, prepare
-from streams.windows.measures import LATENCIES, SUMS
+from streams.catalogue.measures import LATENCIES, SUMS
 
 RETENTION = RetentionSettings()
 COORDINATES = {"_partition", "_offset", "arrived_at"}
