@@ -43,12 +43,13 @@ def view(name: str, doc: str, columns: Sequence[Column], query: str) -> View:
     return View(name, f"CREATE OR REPLACE VIEW {name}\n(\n    {declared}\n)\nAS {query}\nCOMMENT '{comment}'")
 
 
-def parameterized(name: str, query: str) -> View:
+def parameterized(name: str, doc: str, query: str) -> View:
     """A view that is called with parameters: `SELECT * FROM name(step = 'week', ...)`.
 
     It declares no columns: without the parameters ClickHouse can't tell them.
     """
-    return View(name, f"CREATE OR REPLACE VIEW {name} AS {query}")
+    comment = doc.replace("'", "''")
+    return View(name, f"CREATE OR REPLACE VIEW {name} AS {query}\nCOMMENT '{comment}'")
 
 
 def written() -> Iterator[View]:

@@ -277,6 +277,7 @@ WHERE pane = '{ONE_MINUTE.name}' AND grouping = '{grouping.name}'"""  # noqa: S6
     )
 
 
+_STEPS: Final = "step (hour, day, week from Monday, month) of a time zone"
 _PERIOD: Final = "dateTrunc({step:String}, pane_start, {zone:String}) AS period"
 _OF_GROUPING: Final = f"pane = '{ONE_MINUTE.name}' AND grouping = {{grouping:String}}"
 
@@ -284,6 +285,7 @@ _OF_GROUPING: Final = f"pane = '{ONE_MINUTE.name}' AND grouping = {{grouping:Str
 def _requests_per_period() -> View:
     return parameterized(
         "requests_per_period",
+        f"Requests, tokens and cost per {_STEPS}, by a grouping.",
         f"SELECT {_PERIOD}, key1, key2,\n    {_selected((*_KNOWN, _TOTAL_TOKENS, *_COST))}\n"
         f"FROM window_rows AS w\nWHERE {_OF_GROUPING}\nGROUP BY period, key1, key2",
     )
@@ -292,5 +294,7 @@ def _requests_per_period() -> View:
 def _latency_per_period() -> View:
     by = f"{_PERIOD}, key1, key2"
     return parameterized(
-        "latency_per_period", _latency_query(by, "period, key1, key2", f" AND {_OF_GROUPING}")
+        "latency_per_period",
+        f"Latencies per {_STEPS}, by a grouping.",
+        _latency_query(by, "period, key1, key2", f" AND {_OF_GROUPING}"),
     )
