@@ -19,6 +19,7 @@ from streams.windows.plan import Plan
 BY_SPACE = Grouping(
     "space",
     ("space_id",),
+    "spaces",
     sums=("requests", "errors", "prompt_tokens", "completion_tokens"),
     latencies=("total_us",),
 )
