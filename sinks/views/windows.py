@@ -278,7 +278,7 @@ WHERE pane = '{ONE_MINUTE.name}' AND grouping = '{grouping.name}'"""  # noqa: S6
 
 
 _STEPS: Final = "step (hour, day, week from Monday, month) of a time zone"
-_PERIOD: Final = "dateTrunc({step:String}, pane_start, {zone:String}) AS period"
+_PERIOD: Final = "toDateTime(dateTrunc({step:String}, pane_start, {zone:String}), {zone:String}) AS period"
 _OF_GROUPING: Final = f"pane = '{ONE_MINUTE.name}' AND grouping = {{grouping:String}}"
 
 

@@ -70,7 +70,9 @@ async def test_every_figure_equals_that_of_the_requests(
     async with History(tables) as history:
         for kind, aggregations in UNITS.items():
             for aggregation in aggregations:
-                asked = question(kind=kind, aggregation=aggregation, grouping="service", step=Period.FIVE_MINUTES)
+                asked = question(
+                    kind=kind, aggregation=aggregation, grouping="service", step=Period.FIVE_MINUTES
+                )
                 answer = await history.ask(asked, NOW)
                 assert len(answer.series) == 3
                 for line in answer.series:

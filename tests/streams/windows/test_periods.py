@@ -18,7 +18,8 @@ ZONES = [
         *("America/Sao_Paulo", "Pacific/Apia", "Asia/Kathmandu"),
     )
 ]
-times = st.datetimes(datetime(2009, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)).map(micros_of)
+FIRST, LAST = (micros_of(datetime(year, 1, 1, tzinfo=UTC)) for year in (2009, 2030))
+times = st.integers(FIRST, LAST)
 
 
 def local(time: Micros, zone: ZoneInfo) -> datetime:
@@ -26,7 +27,9 @@ def local(time: Micros, zone: ZoneInfo) -> datetime:
 
 
 @given(times, st.sampled_from(ZONES), st.sampled_from(list(Period)))
-def test_every_time_is_in_the_period_that_begins_before_it(time: Micros, zone: ZoneInfo, period: Period) -> None:
+def test_every_time_is_in_the_period_that_begins_before_it(
+    time: Micros, zone: ZoneInfo, period: Period
+) -> None:
     start = period.floor(time, zone)
 
     assert start <= time
