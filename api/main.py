@@ -44,7 +44,7 @@ from infra.settings import (
     WindowSettings,
 )
 from schemas.topics import ALERTS
-from streams.catalogue import Catalogue
+from streams.definition_catalogue import Catalogue
 from streams.definitions import Registrar
 from streams.deliveries.addresses import AllowList
 from streams.deliveries.errors import AllowListError

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from api.errors import BadParameterError
 from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros, micros_of
@@ -50,3 +51,13 @@ def parse_time(text: str, where: str) -> Micros:
     if not 0 <= found < _YEAR_2200:
         raise BadParameterError(f"{text!r} lies outside of 1970 to 2200.", where=where)
     return found
+
+
+def parse_zone(text: str, where: str) -> ZoneInfo:
+    """A time zone by its name in the IANA database. Raises BadParameterError."""
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise BadParameterError(
+            f"{text!r} is no time zone: write a name as in Europe/Berlin, or UTC.", where=where
+        ) from None

@@ -13,7 +13,7 @@ from api.access.first import KEY_ID, first_key, renewed_key
 from api.times import system_clock, to_time
 from infra.settings import AccessSettings, KafkaSettings
 from schemas.topics import ACCESS
-from streams.catalogue import Catalogue
+from streams.definition_catalogue import Catalogue
 from streams.definitions import Registrar
 
 _PATIENCE_S: Final = 15.0

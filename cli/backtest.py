@@ -38,9 +38,9 @@ from streams.alerts.backtest import backtest as run_backtest
 from streams.alerts.evaluation import kind_of
 from streams.alerts.recorded import RecordedHistory
 from streams.alerts.rule import Rule
+from streams.catalogue.groupings import GROUPINGS
 from streams.deliveries.endpoint import Endpoint
 from streams.notifications.terms import terms_of
-from streams.windows.measures import GROUPINGS
 
 _INTERRUPTED = 130
 _NO_SUCH_TABLE = 60

@@ -12,7 +12,7 @@ from streams.alerts.errors import RuleError
 from streams.alerts.measures import nearest
 from streams.alerts.provisioning import Reading, read_rules, read_texts
 from streams.alerts.rule import Rule, parse_rule
-from streams.catalogue import Catalogue
+from streams.definition_catalogue import Catalogue
 from streams.definitions import Definition
 from streams.deliveries.endpoint import Endpoint, parse_endpoint
 from streams.deliveries.errors import EndpointError

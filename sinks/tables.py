@@ -1,4 +1,4 @@
-"""The tables and views in ClickHouse: numbered migrations, each applied once, and retention.
+"""The tables in ClickHouse: numbered migrations, each applied once, and retention. Views: `sinks.views`.
 
 ClickHouse has no transactions around DDL. So every statement can be run again, and a migration is
 recorded after its last one: what was interrupted is simply repeated.
@@ -16,8 +16,10 @@ from clickhouse_connect.driver.client import Client
 from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings, RetentionSettings
 from sinks.errors import MigrationError
+from sinks.views import making as views
 
 _FILE_NAME: Final = re.compile(r"(\d{4})_(\w+)\.sql")
+_FORMERLY: Final = re.compile(r"^-- Formerly.*: ([0-9a-f]{64})$", re.MULTILINE)
 _DATABASE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _RECORD: Final = """
@@ -47,6 +49,11 @@ class Migration:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
     @property
+    def checksums(self) -> frozenset[str]:
+        """Of this file, and of its earlier versions that made the same tables ("Formerly: ...")."""
+        return frozenset((self.checksum, *_FORMERLY.findall(self.sql)))
+
+    @property
     def statements(self) -> list[str]:
         """The statements, without the comment lines between them."""
         lines = "\n".join(line for line in self.sql.splitlines() if not line.startswith("--"))
@@ -70,7 +77,7 @@ def migrations() -> tuple[Migration, ...]:
 
 
 def prepare(settings: ClickHouseSettings, retention: RetentionSettings) -> None:
-    """Creates the database if it is missing, and brings its tables up to this version."""
+    """Creates the database if it is missing, and brings its tables and views up to this version."""
     if not _DATABASE_NAME.fullmatch(settings.database):
         raise MigrationError(
             f"CHATGAUGE_CLICKHOUSE_DATABASE is {settings.database!r}: take letters, digits and underscores."
@@ -79,6 +86,7 @@ def prepare(settings: ClickHouseSettings, retention: RetentionSettings) -> None:
         client.command(f"CREATE DATABASE IF NOT EXISTS {settings.database}")
     with connect(settings) as client:
         migrate(client, retention)
+        views.make(client)
 
 
 def migrate(
@@ -120,7 +128,7 @@ def _check(applied: dict[int, tuple[str, str]], wanted: Sequence[Migration]) -> 
                 "made by a newer one. Install that, or take another database "
                 "(CHATGAUGE_CLICKHOUSE_DATABASE)."
             )
-        if known[number].checksum != checksum:
+        if checksum not in known[number].checksums:
             raise MigrationError(
                 f"sinks/migrations/{number:04}_{known[number].name}.sql was changed after it had been "
                 "applied. Restore the file, and put the change into a new migration."

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from clients.clickhouse.sketches import dd_states
 from schemas.time import Micros
+from streams.catalogue.groupings import GROUPINGS
 from streams.windows.block import BlockKey
-from streams.windows.measures import GROUPINGS
 
 TABLE: Final = "windows"
 _INSTANT: Final = pl.Datetime("us", "UTC")

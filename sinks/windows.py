@@ -18,10 +18,11 @@ from sinks.metrics import SinkMetrics
 from sinks.records import Clock
 from sinks.window_rows import TABLE, WindowRows, tables
 from sinks.writer import Fetch, Insert, Step, Tenure
+from streams.catalogue.panes import PANES
 from streams.windows.block import Block, read_block
 
-_PANES: Final = frozenset(("1s", "1m"))
-"""Days are added up from minutes, in history: minutes can be rebuilt."""
+_PANES: Final = frozenset(pane.name for pane in PANES.values() if pane.in_history)
+"""What is longer is added up from minutes, in history: minutes can be rebuilt."""
 _LOG: Final = logging.getLogger(__name__)
 
 

@@ -4,7 +4,6 @@ Each is an application of its own: the agents of one share its consumer, its fet
 acknowledgements.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -16,14 +15,14 @@ from infra.liveness import Part
 from infra.settings import KafkaSettings, RegistrySettings, WindowSettings, WorkerSettings
 from schemas import topics
 from schemas.registry import SchemaRegistry
-from schemas.time import MINUTE, SECOND, micros
+from schemas.time import micros
 from schemas.topics import Topic
+from streams.catalogue.panes import PANES, PaneLength
 from streams.counting import Counting
 from streams.requests import RequestReader
 from streams.runtime import harness
 from streams.runtime.agent import Wiring
 from streams.runtime.ledger import PLAIN
-from streams.windows.measures import ERROR, MODEL, SERVICE, SPACE, TOTAL, USER, WORKFLOW, Grouping
 from streams.windows.panes import Pane
 from streams.windows.plan import Plan
 
@@ -43,29 +42,42 @@ class Worker:
 
 def rollup(windows: WindowSettings, worker: WorkerSettings) -> Worker:
     """Few-valued groupings, for live figures."""
-    second = Pane("1s", micros(windows.keep_seconds), SECOND, live_only=True)
-    minute = Pane("1m", micros(windows.keep_minutes), MINUTE)
-    day = Pane("1d", micros(windows.keep_days), zone=windows.timezone)
-    counted = [(grouping, minute) for grouping in (TOTAL, SERVICE, MODEL, SPACE, WORKFLOW, ERROR)]
-    counted += [(TOTAL, second), (SERVICE, second), (SPACE, day)]
-    plan = _plan(counted, windows, worker)
+    plan = _plan(topics.WINDOWS, windows, worker)
     return Worker("rollup", topics.WINDOWS, plan, worker.live_linger, 1024 * 1024)
 
 
 def usage(windows: WindowSettings, worker: WorkerSettings) -> Worker:
-    """The many-valued grouping by user: its blocks are large, so they are written seldom."""
-    minute = Pane("1m", micros(windows.keep_minutes), MINUTE)
-    day = Pane("1d", micros(windows.keep_days), zone=windows.timezone)
-    plan = _plan([(USER, minute), (USER, day)], windows, worker)
+    """Many-valued groupings: their blocks are large, so they are written seldom."""
+    plan = _plan(topics.USAGE, windows, worker)
     return Worker("usage", topics.USAGE, plan, worker.usage_linger, LARGEST_FETCH // 4)
 
 
-def _plan(counted: Sequence[tuple[Grouping, Pane]], windows: WindowSettings, worker: WorkerSettings) -> Plan:
+def _plan(table: Topic, windows: WindowSettings, worker: WorkerSettings) -> Plan:
+    """What the catalogue has in this topic."""
+    counted = [
+        (grouping, _pane(length, windows))
+        for length in PANES.values()
+        for grouping in length.groupings
+        if grouping.table is table
+    ]
     return Plan(
         tuple(counted),
         micros(windows.lateness),
         write_every=micros(worker.write_interval),
         remember=worker.remember,
+    )
+
+
+def _pane(length: PaneLength, windows: WindowSettings) -> Pane:
+    if length.calendar:
+        return Pane(length.name, micros(windows.keep_days), zone=windows.timezone)
+    keep = windows.keep_seconds if length.live_only else windows.keep_minutes
+    return Pane(
+        length.name,
+        micros(keep),
+        length.length,
+        live_only=length.live_only,
+        corrected_for=0 if length.live_only else length.longest_judged,
     )
 
 

@@ -38,13 +38,14 @@ from schemas.time import DAY, SECOND, Micros, clock
 from schemas.topics import Topic
 from streams import metrics
 from streams.announce import shares
+from streams.catalogue.groupings import GROUPINGS
+from streams.catalogue.measures import LATENCIES
 from streams.heads import read_heads
 from streams.publication import Publication
 from streams.requests import RequestReader, Requests
 from streams.runtime.fetch import Fetch
 from streams.runtime.ledger import State, Worker
 from streams.windows.block import write_block
-from streams.windows.measures import GROUPINGS, LATENCIES
 from streams.windows.partition import PartitionWindows
 from streams.windows.plan import Plan
 from streams.windows.step import Step

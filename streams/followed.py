@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Generic, TypeVar
 
 from schemas.topics import Topic
-from streams.catalogue import Catalogue
+from streams.definition_catalogue import Catalogue
 from streams.definitions import Definition
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from api.live.state import Include
 from schemas.time import Micros
 from schemas.topics import REQUESTS, SAMPLES, SPANS, Topic
 from streams.alerts.measures import SAMPLE_GROUPING
+from streams.catalogue.groupings import GROUPINGS
 from streams.notifications.transition import Transition
-from streams.windows.measures import GROUPINGS
 
 TABLES: Final = {REQUESTS.name: "events", SPANS.name: "spans", SAMPLES.name: "samples"}
 """The tables of raw events, by topic."""

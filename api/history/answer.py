@@ -1,14 +1,13 @@
 """From the queries' rows to series, pure."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
 from typing import Any
 
-from api.history.question import Aggregation, Question, Step
+from api.history.question import Aggregation, Question
 from api.models.current import LeftOut
 from api.models.historical import Historical, Point, Series, SeriesCoverage, SeriesWindow
 from api.times import to_time
-from schemas.time import SECOND, Micros, micros_of
+from schemas.time import SECOND, Micros
 
 Rows = Sequence[Sequence[Any]]
 
@@ -16,7 +15,7 @@ Rows = Sequence[Sequence[Any]]
 def build(question: Question, overall: Rows, series: Rows, coverage: Rows, now: Micros) -> Historical:
     """The answer; rows as `api.history.sql` describes them."""
     steps = question.steps()
-    values = {(k1, k2, _bucket_start(question, bucket)): value for k1, k2, bucket, value in series}
+    values = {(k1, k2, bucket * SECOND): value for k1, k2, bucket, value in series}
     shown = [
         Series(
             key=dict(zip(question.grouping.keys, (k1, k2), strict=False)),
@@ -53,13 +52,6 @@ def build(question: Question, overall: Rows, series: Rows, coverage: Rows, now: 
         series=shown,
         left_out=LeftOut(groups=groups - len(shown), requests=requests - sum(s.requests for s in shown)),
     )
-
-
-def _bucket_start(question: Question, bucket: Any) -> Micros:
-    if question.step is not Step.DAY:
-        return int(bucket) * SECOND
-    day = date.fromisoformat(bucket)
-    return micros_of(datetime(day.year, day.month, day.day, tzinfo=question.zone))
 
 
 def _per_second(

@@ -1,8 +1,8 @@
-"""What can be asked of history, pure: kinds of figures, their aggregations, units, and steps of time."""
+"""What can be asked of history, pure: kinds of figures, their aggregations and units, over time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import tzinfo
 from enum import StrEnum
 from itertools import pairwise
 from typing import Final
@@ -10,8 +10,10 @@ from typing import Final
 from api.errors import BadParameterError
 from api.live.state import Include
 from api.times import to_time
-from schemas.time import DAY, HOUR, MINUTE, Micros, micros_of
-from streams.windows.measures import GROUPINGS, Grouping
+from schemas.time import Micros
+from streams.catalogue.groupings import GROUPINGS, Grouping
+from streams.catalogue.measures import LABELS, TOKENS
+from streams.windows.periods import Period
 
 MAX_STEPS: Final = 1_500
 """Most points of a series: a day in minutes, or four years in days."""
@@ -42,17 +44,6 @@ class Aggregation(StrEnum):
     RATIO = "ratio"
 
 
-class Step(StrEnum):
-    """The distance of two points."""
-
-    MINUTE = "1m"
-    FIVE_MINUTES = "5m"
-    HOUR = "1h"
-    DAY = "1d"
-
-
-_LENGTHS: Final = {Step.MINUTE: MINUTE, Step.FIVE_MINUTES: 5 * MINUTE, Step.HOUR: HOUR, Step.DAY: DAY}
-
 _A: Final = Aggregation
 UNITS: Final[dict[Kind, dict[Aggregation, str]]] = {
     Kind.REQUESTS: {_A.SUM: "requests", _A.RATE: "requests/s"},
@@ -65,8 +56,8 @@ UNITS: Final[dict[Kind, dict[Aggregation, str]]] = {
 """The aggregations of each kind, the default first, and their units."""
 
 MEASURES: Final[dict[Kind, tuple[str, ...]]] = {
-    Kind.LATENCY: ("total", "context", "model", "first_token"),
-    Kind.TOKENS: ("total", "prompt", "cached", "completion", "reasoning"),
+    Kind.LATENCY: LABELS,
+    Kind.TOKENS: ("total", *TOKENS),
 }
 """What `measure` may name, the default first."""
 
@@ -81,7 +72,7 @@ class Question:
     grouping: Grouping
     key: tuple[str, ...]
     include: Include
-    step: Step
+    step: Period
     zone: tzinfo
     start: Micros
     end: Micros
@@ -94,10 +85,7 @@ class Question:
 
     def steps(self) -> list[tuple[Micros, Micros]]:
         """(start, end) of each step. A day may have 23 or 25 hours."""
-        bounds = [self.start]
-        while bounds[-1] < self.end:
-            bounds.append(_next(bounds[-1], self.step, self.zone))
-        return list(pairwise(bounds))
+        return list(pairwise(self.step.bounds(self.start, self.end, self.zone)))
 
 
 def ask(
@@ -108,7 +96,7 @@ def ask(
     grouping: str,
     key: Sequence[str],
     include: Include,
-    step: Step,
+    step: Period,
     zone: tzinfo,
     start: Micros,
     end: Micros,
@@ -135,8 +123,8 @@ def ask(
             where="start",
         )
     _check_length(start, end, step)
-    first = _floor(start, step, zone)
-    last = _floor(end, step, zone)
+    first = step.floor(start, zone)
+    last = step.floor(end, zone)
     return Question(
         kind,
         chosen,
@@ -147,7 +135,7 @@ def ask(
         step,
         zone,
         first,
-        last if last == end else _next(last, step, zone),
+        last if last == end else step.next(last, zone),
         limit,
     )
 
@@ -161,29 +149,13 @@ def check_key(grouping: Grouping, key: Sequence[str]) -> None:
         )
 
 
-def _check_length(start: Micros, end: Micros, step: Step) -> None:
-    steps = (end - start) / _LENGTHS[step]
+def _check_length(start: Micros, end: Micros, step: Period) -> None:
+    steps = (end - start) / step.length
     if steps <= MAX_STEPS:
         return
-    coarser = next((s for s in Step if (end - start) / _LENGTHS[s] <= MAX_STEPS), None)
+    coarser = next((each for each in Period if (end - start) / each.length <= MAX_STEPS), None)
     advice = f"use step={coarser}, or a shorter range" if coarser else "use a shorter range"
     raise BadParameterError(
         f"That would be {steps:,.0f} points of {step}; at most {MAX_STEPS:,} are answered: {advice}.",
         where="step",
     )
-
-
-def _floor(time: Micros, step: Step, zone: tzinfo) -> Micros:
-    if step is not Step.DAY:
-        return time - time % _LENGTHS[step]
-    return micros_of(_midnight(to_time(time).astimezone(zone)))
-
-
-def _next(start: Micros, step: Step, zone: tzinfo) -> Micros:
-    if step is not Step.DAY:
-        return start + _LENGTHS[step]
-    return micros_of(_midnight(to_time(start).astimezone(zone) + timedelta(days=1)))
-
-
-def _midnight(local: datetime) -> datetime:
-    return local.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -1,7 +1,7 @@
 """Merged rows of spans of time, kept until a block inside changes.
 
-Panes are merged in a tree (1 s into 10 s into 1 min; 1 min into 10 min into 1 h), so that a long
-window is put together from a few nodes, of which only those with a changed block are merged anew.
+Panes are merged in a tree (1 s into 10 s into 1 min, say: `PaneLength.spans`), so that a long window is put
+together from a few nodes, of which only those with a changed block are merged anew.
 """
 
 from collections import OrderedDict
@@ -9,10 +9,8 @@ from typing import Final, NamedTuple
 
 import pyarrow as pa
 
-from schemas.time import HOUR, MINUTE, SECOND, Micros
-
-LEVELS: Final = {"1s": (SECOND, 10 * SECOND, MINUTE), "1m": (MINUTE, 10 * MINUTE, HOUR)}
-"""Per pane the lengths of a tree's nodes, ascending; each divides the next."""
+from schemas.time import Micros
+from streams.catalogue.panes import LIVE
 
 _OVERHEAD: Final = 1_024
 """Bytes that an entry takes beside its rows; it bounds the number of empty ones too."""
@@ -59,20 +57,10 @@ class MergeCache:
 
     def changed(self, pane: str, start: Micros, grouping: str, imported: bool) -> None:
         """A block of this pane has changed: forget every node above it."""
-        for length in LEVELS[pane]:
+        for length in LIVE[pane].spans:
             self._drop(Node(pane, length, start - start % length, grouping, imported))
 
     def _drop(self, node: Node) -> None:
         merged = self._merged.pop(node, None)
         if merged is not None:
             self._bytes -= merged.nbytes + _OVERHEAD
-
-
-def cover(pane: str, start: Micros, end: Micros) -> list[tuple[Micros, Micros]]:
-    """(start, length) of the fewest nodes that make up [start, end); both bounds are aligned to the pane."""
-    nodes = []
-    while start < end:
-        length = next(span for span in reversed(LEVELS[pane]) if start % span == 0 and start + span <= end)
-        nodes.append((start, length))
-        start += length
-    return nodes

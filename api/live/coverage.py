@@ -1,13 +1,12 @@
 """How far the figures reach: watermarks per source partition, and what an answer lacks."""
 
 from dataclasses import dataclass, field
-from typing import Final
 
-from schemas.time import MINUTE, SECOND, Micros
+from schemas.time import Micros
 from schemas.topics import USAGE
+from streams.catalogue.groupings import GROUPINGS
+from streams.catalogue.panes import LIVE
 from streams.windows.block import Block, BlockKey
-
-_LENGTH: Final = {"1s": SECOND, "1m": MINUTE}
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,7 @@ class Watermarks:
 
     def observe_block(self, key: BlockKey, block: Block | None, arrived_at: Micros) -> None:
         """A record of `chat.windows` or `chat.usage`."""
-        source = self._usage if key.grouping == "user" else self._rollup
-        source.observe(key.partition, block.watermark if block else None, arrived_at)
+        self._source(key.grouping).observe(key.partition, block.watermark if block else None, arrived_at)
 
     def observe_heartbeat(self, heartbeat: Heartbeat) -> None:
         """By which an idle partition's watermark follows the clock."""
@@ -84,6 +82,10 @@ class Watermarks:
         """How many source partitions there are, and which of them never had an event."""
         self.partitions = partitions
         self.empty = empty
+
+    def _source(self, grouping: str) -> _Source:
+        kind = GROUPINGS.get(grouping)
+        return self._usage if kind and kind.many_valued else self._rollup
 
     @property
     def of_rollup(self) -> dict[int, Micros]:
@@ -99,14 +101,14 @@ class Watermarks:
         self, grouping: str, pane: str, end: Micros, now: Micros, *, held: bool, caught_up: bool
     ) -> Coverage:
         """How far an answer of this grouping, up to `end`, can be relied on."""
-        source = self._usage if grouping == "user" else self._rollup
+        source = self._source(grouping)
         known = source.by_partition
         silent = sorted(set(range(self.partitions or 0)) - set(known) - self.empty)
         slowest = min(known, key=known.__getitem__) if known and not silent else None
         watermark = known[slowest] if slowest is not None else None
         if slowest is None and not silent and self.partitions:
             watermark = now  # nothing has ever happened
-        closed = watermark - watermark % _LENGTH[pane] if watermark is not None else None
+        closed = watermark - watermark % LIVE[pane].length if watermark is not None else None
         missing = []
         if not caught_up:
             missing.append("the API is still reading the windows that were there when it started")

@@ -19,7 +19,8 @@ from api.models.current import (
 )
 from api.times import to_time
 from schemas.time import Micros
-from streams.windows.measures import GROUPINGS, LATENCIES, Grouping
+from streams.catalogue.groupings import GROUPINGS, Grouping
+from streams.catalogue.measures import TIMED, TOKENS
 from streams.windows.sketch import quantile
 
 _QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -83,13 +84,7 @@ def _group(row: Mapping[str, Any], kind: Grouping, seconds: float) -> Group:
         error_rate=_ratio(row["errors"], requests),
         cache_hits=row["cache_hits"],
         cache_hit_rate=_ratio(row["cache_hits"], requests),
-        tokens=Tokens(
-            prompt=row["prompt_tokens"],
-            cached=row["cached_tokens"],
-            completion=row["completion_tokens"],
-            reasoning=row["reasoning_tokens"],
-            total=tokens,
-        ),
+        tokens=Tokens(**{kind: row[f"{kind}_tokens"] for kind in TOKENS}, total=tokens),
         tokens_per_request=_ratio(tokens, requests),
         tokens_per_second=tokens / seconds,
         cost_usd=None if row["unpriced"] and not row["cost_nano_usd"] else row["cost_nano_usd"] / 1e9,
@@ -99,7 +94,7 @@ def _group(row: Mapping[str, Any], kind: Grouping, seconds: float) -> Group:
 
 
 def _latencies(row: Mapping[str, Any]) -> Latencies:
-    return Latencies(**{name.removesuffix("_us"): _latency(row, name) for name in LATENCIES})
+    return Latencies(**{each.label: _latency(row, each.name) for each in TIMED})
 
 
 def _latency(row: Mapping[str, Any], name: str) -> Latency:

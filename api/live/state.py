@@ -9,13 +9,15 @@ from typing import Final, NamedTuple
 import polars as pl
 import pyarrow as pa
 
-from api.live.cache import LEVELS, MergeCache, Node, cover
+from api.live.cache import MergeCache, Node
 from api.live.coverage import Coverage, Watermarks
 from schemas.errors import SchemaError
 from schemas.time import HOUR, MINUTE, Micros
+from streams.catalogue.groupings import GROUPINGS
+from streams.catalogue.panes import LIVE, ONE_MINUTE, PANES, PaneLength
 from streams.windows.block import Block, BlockKey, read_block, read_rows, row_schema
-from streams.windows.measures import GROUPINGS
 from streams.windows.merge import merge
+from streams.windows.spans import cover
 
 _log = logging.getLogger(__name__)
 
@@ -36,10 +38,6 @@ class Include(StrEnum):
         return {"live": (False,), "imported": (True,), "all": (False, True)}[self.value]
 
 
-PER_SECOND: Final = frozenset({"total", "service"})
-"""Groupings that have one-second panes."""
-
-
 @dataclass(frozen=True)
 class Limits:
     """How much is held. Spans are in microseconds of event time; imported blocks go by their arrival."""
@@ -47,20 +45,20 @@ class Limits:
     seconds: Micros = 15 * MINUTE
     minutes: Micros = 26 * HOUR
     usage: Micros = 2 * HOUR
-    """One-minute panes of the grouping `user`, which are many."""
+    """One-minute panes of many-valued groupings."""
     imported: Micros = 26 * HOUR
     max_bytes: int = 512 * 1024 * 1024
     cache_bytes: int = 128 * 1024 * 1024
 
     def of(self, pane: str, grouping: str) -> Micros:
         """How long a live block is held after its pane's end."""
-        if pane == "1s":
+        if PANES[pane].live_only:
             return self.seconds
-        return self.usage if grouping == "user" else self.minutes
+        return self.usage if GROUPINGS[grouping].many_valued else self.minutes
 
     def of_imported(self, grouping: str) -> Micros:
         """How long an imported block is held after its arrival."""
-        return min(self.imported, self.usage) if grouping == "user" else self.imported
+        return min(self.imported, self.usage) if GROUPINGS[grouping].many_valued else self.imported
 
 
 @dataclass
@@ -120,6 +118,20 @@ class Answer:
     coverage: Coverage
 
 
+def finest(grouping: str, length: Micros, include: Include) -> PaneLength:
+    """The shortest pane that a live window of `length` can be put together of."""
+    return next(
+        (
+            pane
+            for pane in LIVE.values()
+            if pane.has(grouping)
+            and length <= pane.longest_window
+            and not (pane.live_only and include is not Include.LIVE)
+        ),
+        ONE_MINUTE,
+    )
+
+
 class LiveState:
     """The newest block of every key, within limits of time and memory."""
 
@@ -159,7 +171,7 @@ class LiveState:
             self.counts.refused += 1
             return
         self.watermarks.observe_block(parsed, block, arrived_at)
-        if parsed.pane not in LEVELS or parsed.grouping not in GROUPINGS:
+        if parsed.pane not in LIVE or parsed.grouping not in GROUPINGS:
             return
         if block is None:
             self._expire(parsed)
@@ -192,13 +204,14 @@ class LiveState:
         Up to `now` the window begins at the pane that holds `now - length` and ends in the running one.
         """
         end = now if at is None else at
-        fine = grouping in PER_SECOND and include is Include.LIVE and length <= 10 * MINUTE
-        pane = "1s" if fine and end - length >= now - self.limits.seconds else "1m"
-        span = LEVELS[pane][0]
+        pane = finest(grouping, length, include)
+        if pane.live_only and end - length < now - self.limits.of(pane.name, grouping):
+            pane = ONE_MINUTE
+        span = pane.length
         if at is not None:
             end -= end % span
         start = end - length
-        return Window(pane, start - start % span, end)
+        return Window(pane.name, start - start % span, end)
 
     def query(
         self,
@@ -213,13 +226,13 @@ class LiveState:
 
         `key` keeps the groups whose key columns begin with these values.
         """
-        span = LEVELS[window.pane][0]
-        end = window.end + -window.end % span
+        pane = LIVE[window.pane]
+        end = window.end + -window.end % pane.length
         origins = include.origins
         tables = [
             table
             for origin in origins
-            for start, length in cover(window.pane, window.start, end)
+            for start, length in cover(pane.spans, window.start, end)
             for table in self._tables(Node(window.pane, length, start, grouping, origin))
         ]
         rows = _added_up(tables, grouping)
@@ -251,7 +264,7 @@ class LiveState:
 
     def _expire(self, key: BlockKey) -> None:
         pane_id = _PaneId(key.pane, key.pane_start, key.grouping, key.imported)
-        self._mark_gone(pane_id, key.pane_start + LEVELS[key.pane][0])
+        self._mark_gone(pane_id, key.pane_start + LIVE[key.pane].length)
         pane = self._panes.get(pane_id)
         dropped = pane.blocks.pop((key.partition, key.bucket), None) if pane else None
         if pane is None or dropped is None:
@@ -272,7 +285,7 @@ class LiveState:
         return sum(len(by_since) for by_since in pane.blocks.values())
 
     def _mark_gone(self, pane_id: _PaneId, end: Micros) -> None:
-        kind = (pane_id.pane, pane_id.grouping == "user", pane_id.imported)
+        kind = (pane_id.pane, GROUPINGS[pane_id.grouping].many_valued, pane_id.imported)
         first, last = self._gone.get(kind, (pane_id.start, end))
         self._gone[kind] = (min(first, pane_id.start), max(last, end))
 
@@ -280,13 +293,13 @@ class LiveState:
         """Whether a part of the window may have been dropped (or, live, is too old to have been read)."""
         if not imported and window.start < now - self.limits.of(window.pane, grouping):
             return True
-        first, last = self._gone.get((window.pane, grouping == "user", imported), (0, 0))
+        first, last = self._gone.get((window.pane, GROUPINGS[grouping].many_valued, imported), (0, 0))
         return window.start < last and first < window.end
 
     def _tables(self, node: Node) -> list[pa.Table]:
         """Tables that add up to the node's rows: a merged one, but for a single pane its blocks."""
         tables = self._unmerged(node)
-        if node.length == LEVELS[node.pane][0] or self._cache.get(node) is not None:
+        if node.length == LIVE[node.pane].length or self._cache.get(node) is not None:
             return tables
         # Merging costs nearly the same for few blocks as for many: hence all below this node at once.
         merged = _added_up(tables, node.grouping).to_arrow().cast(row_schema(GROUPINGS[node.grouping]))
@@ -298,7 +311,7 @@ class LiveState:
         cached = self._cache.get(node)
         if cached is not None:
             return [cached]
-        levels = LEVELS[node.pane]
+        levels = LIVE[node.pane].spans
         depth = levels.index(node.length)
         if depth == 0:
             pane = self._panes.get(_PaneId(node.pane, node.start, node.grouping, node.imported))

@@ -1,9 +1,13 @@
 """The answer of `/api/metrics/current`."""
 
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from streams.catalogue.groupings import GROUPINGS
+from streams.catalogue.measures import COUNTED, LABELS, TIMED
+from streams.catalogue.panes import LIVE
 
 
 class WindowSpan(BaseModel):
@@ -11,7 +15,7 @@ class WindowSpan(BaseModel):
 
     start: datetime = Field(description="Start, included, UTC.")
     end: datetime = Field(description="End, excluded, UTC.")
-    pane: str = Field(description="Length of the panes that it is put together from: 1s or 1m.")
+    pane: str = Field(description=f"Length of the panes that it is put together from: {' or '.join(LIVE)}.")
     seconds: float = Field(description="Length in seconds: what rates are divided by.")
 
 
@@ -39,14 +43,19 @@ class CoverageReport(BaseModel):
     missing: list[str] = Field(description="Why it is not complete, in words.")
 
 
-class Tokens(BaseModel):
-    """Token counts. `total` = `prompt` + `completion`."""
-
-    prompt: int = Field(description="Cached ones included.")
-    cached: int = Field(description="Of the prompt tokens, those read from the provider's cache.")
-    completion: int = Field(description="Reasoning ones included.")
-    reasoning: int = Field(description="Of the completion tokens, those spent on reasoning.")
-    total: int
+if TYPE_CHECKING:
+    Tokens = BaseModel
+else:
+    Tokens = create_model(
+        "Tokens",
+        __doc__="Token counts. `total` = `prompt` + `completion`.",
+        **{
+            each.name.removesuffix("_tokens"): (int, Field(description=each.doc))
+            for each in COUNTED
+            if each.name.endswith("_tokens")
+        },
+        total=(int, ...),
+    )
 
 
 class Latency(BaseModel):
@@ -64,13 +73,14 @@ class Latency(BaseModel):
     max: float | None
 
 
-class Latencies(BaseModel):
-    """The latencies that are measured, in milliseconds."""
-
-    total: Latency = Field(description="From request to last byte.")
-    context: Latency = Field(description="Of that, gathering the context.")
-    model: Latency = Field(description="Of that, the model's share.")
-    first_token: Latency = Field(description="From request to first token.")
+if TYPE_CHECKING:
+    Latencies = BaseModel
+else:
+    Latencies = create_model(
+        "Latencies",
+        __doc__="The latencies that are measured, in milliseconds.",
+        **{each.label: (Latency, Field(description=f"{each.doc}.")) for each in TIMED},
+    )
 
 
 class Group(BaseModel):
@@ -91,7 +101,8 @@ class Group(BaseModel):
     )
     unpriced: int = Field(description="Requests whose cost is not known, and not in cost_usd.")
     latency_ms: Latencies | None = Field(
-        description="Null for the grouping `user`, which keeps no latencies."
+        description="Null for groupings that keep no latencies: "
+        f"{', '.join(each.name for each in GROUPINGS.values() if not each.latencies)}."
     )
 
 
@@ -150,7 +161,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
             "tokens_per_second": 4811.99,
             "cost_usd": 6.4131,
             "unpriced": 0,
-            "latency_ms": dict.fromkeys(("total", "context", "model", "first_token"), _LATENCY),
+            "latency_ms": dict.fromkeys(LABELS, _LATENCY),
         }
     ],
     "left_out": {"groups": 0, "requests": 0},

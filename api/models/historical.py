@@ -6,6 +6,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.models.current import LeftOut
+from streams.windows.periods import Period
 
 _EXAMPLE: Final[dict[str, Any]] = {
     "type": "latency",
@@ -44,7 +45,7 @@ class SeriesWindow(BaseModel):
 
     start: datetime = Field(description="Start, included, UTC.")
     end: datetime = Field(description="End, excluded, UTC.")
-    step: str = Field(description="Distance of two points: 1m, 5m, 1h or 1d.")
+    step: str = Field(description=f"Distance of two points: {', '.join(Period)}.")
 
 
 class SeriesCoverage(BaseModel):

@@ -7,9 +7,10 @@ from fastapi import APIRouter, Query
 from api.errors import BadParameterError
 from api.history.question import check_key
 from api.live.live import Live
-from api.live.state import PER_SECOND, Include
+from api.live.state import Include, finest
 from api.models.current import Current
 from api.routes.parameters import (
+    IN_TOTAL,
     GroupingName,
     GroupingParameter,
     IncludeParameter,
@@ -18,11 +19,12 @@ from api.routes.parameters import (
     problems,
 )
 from api.times import Clock, parse_span, parse_time, to_time
-from schemas.time import HOUR, MINUTE, SECOND, Micros
-from streams.windows.measures import GROUPINGS
+from schemas.time import HOUR, Micros
+from streams.catalogue.groupings import GROUPINGS
+from streams.catalogue.panes import ONE_MINUTE
 
-_LONGEST: Final = 24 * HOUR
-_LONGEST_BY_USER: Final = HOUR
+_LONGEST: Final = ONE_MINUTE.longest_window
+_LONGEST_OF_MANY: Final = HOUR
 
 
 def router(live: Live, clock: Clock) -> APIRouter:
@@ -40,7 +42,7 @@ def router(live: Live, clock: Clock) -> APIRouter:
                 examples=["5m"],
             ),
         ] = "5m",
-        grouping: GroupingParameter = GroupingName.TOTAL,
+        grouping: GroupingParameter = IN_TOTAL,
         key: KeyParameter = [],  # noqa: B006 - FastAPI copies it
         include: IncludeParameter = Include.LIVE,
         at: Annotated[
@@ -71,15 +73,13 @@ def router(live: Live, clock: Clock) -> APIRouter:
 
 def _checked_window(text: str, grouping: GroupingName, include: Include) -> Micros:
     length = parse_span(text, "window")
-    longest = _LONGEST_BY_USER if grouping == "user" else _LONGEST
+    longest = _LONGEST_OF_MANY if GROUPINGS[grouping].many_valued else _LONGEST
     if length > longest:
         raise BadParameterError(
             f"At most {longest // HOUR} h are held in memory by {grouping}: ask /api/metrics/historical.",
             where="window",
         )
-    seconds = grouping in PER_SECOND and include is Include.LIVE and length <= 10 * MINUTE
-    pane = SECOND if seconds else MINUTE
-    if length % pane:
+    if length % finest(grouping, length, include).length:
         kept = "imported events" if include is not Include.LIVE else f"windows of {text} by {grouping}"
         raise BadParameterError(f"{kept} are kept by the minute: ask for whole minutes.", where="window")
     return length

@@ -5,24 +5,26 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.history.question import MAX_STEPS, Aggregation, Kind, Step, ask
+from api.history.question import MAX_STEPS, Aggregation, Kind, ask
 from api.history.store import History
 from api.live.state import Include
 from api.models.historical import Historical
 from api.routes.parameters import (
-    GroupingName,
+    IN_TOTAL,
     GroupingParameter,
     IncludeParameter,
     KeyParameter,
     limit_parameter,
     problems,
 )
-from api.times import Clock, parse_time
+from api.times import Clock, parse_time, parse_zone
 from schemas.time import HOUR
+from streams.catalogue.measures import LABELS, TOKENS
+from streams.windows.periods import Period
 
 
-def router(history: History, clock: Clock, zone: tzinfo) -> APIRouter:
-    """The route, over this history; days begin at midnight of `zone`."""
+def router(history: History, clock: Clock, configured: tzinfo) -> APIRouter:
+    """The route, over this history; days are those of the zone `configured` unless another is asked for."""
     routes = APIRouter(tags=["metrics"])
 
     @routes.get("/api/metrics/historical", summary="Figures over time", responses=problems(400, 503))
@@ -36,13 +38,21 @@ def router(history: History, clock: Clock, zone: tzinfo) -> APIRouter:
             str | None, Query(description="ISO 8601, UTC unless it says otherwise. Without it: now.")
         ] = None,
         step: Annotated[
-            Step,
+            Period,
             Query(
                 description=f"Distance of two points; at most {MAX_STEPS:,} points are answered. "
-                "Days begin at midnight of the configured time zone."
+                "Days, weeks (from Monday) and months are those of the time zone."
             ),
-        ] = Step.MINUTE,
-        grouping: GroupingParameter = GroupingName.TOTAL,
+        ] = Period.MINUTE,
+        zone: Annotated[
+            str | None,
+            Query(
+                description="The time zone of hours, days, weeks and months, as in `Europe/Berlin`. Without "
+                "it: the configured one.",
+                examples=["Asia/Kolkata"],
+            ),
+        ] = None,
+        grouping: GroupingParameter = IN_TOTAL,
         key: KeyParameter = [],  # noqa: B006 - FastAPI copies it
         aggregation: Annotated[
             Aggregation | None,
@@ -57,8 +67,8 @@ def router(history: History, clock: Clock, zone: tzinfo) -> APIRouter:
         measure: Annotated[
             str | None,
             Query(
-                description="latency: total, context, model or first_token. tokens: total (prompt and "
-                "completion), prompt, cached, completion or reasoning. Without it: total.",
+                description=f"latency: {', '.join(LABELS)}. tokens: total (prompt and completion), "
+                f"{', '.join(TOKENS)}. Without it: total.",
                 examples=["first_token"],
             ),
         ] = None,
@@ -80,7 +90,7 @@ def router(history: History, clock: Clock, zone: tzinfo) -> APIRouter:
             key=key,
             include=include,
             step=step,
-            zone=zone,
+            zone=configured if zone is None else parse_zone(zone, "zone"),
             start=since,
             end=until,
             limit=limit,

@@ -7,26 +7,26 @@ from fastapi import Path, Query
 
 from api.live.state import Include
 from api.models.problem import Problem
+from streams.catalogue.groupings import GROUPINGS, KEY_COLUMNS
 
 
 class GroupingName(StrEnum):
-    """How requests are split into groups."""
+    """How requests are split into groups: a member for each grouping of the catalogue."""
 
-    TOTAL = "total"
-    SERVICE = "service"
-    MODEL = "model"
-    SPACE = "space"
-    WORKFLOW = "workflow"
-    ERROR = "error"
-    USER = "user"
+    _ignore_ = "name"
+    for name in GROUPINGS:
+        vars()[name.upper()] = name
 
 
+IN_TOTAL: Final = GroupingName("total")
+_KEY_FIELDS: Final = "; ".join(
+    f"{each.name}: {', '.join(each.keys) or 'none'}" for each in GROUPINGS.values()
+)
 GroupingParameter = Annotated[
     GroupingName,
     Query(
         description="How requests are split. A request without the field (no space, say) is in no group. "
-        "Key fields: service: service; model: provider, model; space: space_id; "
-        "workflow: workflow, workflow_version; error: error_type; user: user_id; total: none."
+        f"Key fields: {_KEY_FIELDS}."
     ),
 ]
 KeyParameter = Annotated[
@@ -34,7 +34,7 @@ KeyParameter = Annotated[
     Query(
         description="Only groups with these values of the grouping's key fields, in their order; repeat it "
         "for the second: `key=openai&key=gpt-4o`. The first alone takes all groups that share it.",
-        max_length=2,
+        max_length=KEY_COLUMNS,
         examples=[["support-chat"]],
     ),
 ]

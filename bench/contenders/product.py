@@ -21,8 +21,8 @@ from infra.settings import KafkaSettings, WorkerSettings
 from schemas import topics
 from schemas.topics import Topic
 from streams.app import Worker, build
+from streams.catalogue.groupings import Grouping
 from streams.windows.block import BlockKey, read_block
-from streams.windows.measures import Grouping
 
 
 class Finish(faust.Sensor):

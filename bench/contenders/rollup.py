@@ -12,13 +12,14 @@ from bench.contenders.race import Clock, course, hand_in
 from infra.settings import WindowSettings, WorkerSettings
 from schemas.time import MINUTE, micros
 from streams import app
-from streams.windows.measures import Grouping
+from streams.catalogue.groupings import Grouping
 from streams.windows.panes import Pane
 from streams.windows.plan import Plan
 
 BY_SPACE = Grouping(
     "space",
     ("space_id",),
+    "spaces",
     sums=("requests", "errors", "prompt_tokens", "completion_tokens"),
     latencies=("total_us",),
 )

@@ -7,7 +7,7 @@ from bench.contenders import product
 from bench.contenders.race import Clock, course, hand_in
 from infra.settings import WindowSettings, WorkerSettings
 from streams import app
-from streams.windows.measures import SPACE
+from streams.catalogue.groupings import SPACE
 
 
 def main() -> None:

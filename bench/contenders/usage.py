@@ -8,7 +8,7 @@ from bench.contenders.race import Clock, course, hand_in
 from infra.settings import WindowSettings, WorkerSettings
 from schemas.topics import USAGE
 from streams import app
-from streams.windows.measures import USER
+from streams.catalogue.groupings import USER
 
 
 def main() -> None:

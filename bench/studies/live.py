@@ -38,7 +38,7 @@ from bench.stack import PARTITIONS, Stack
 from clients.clickhouse.connection import connect
 from infra.process import Child
 from schemas.topics import REQUESTS
-from streams.windows.measures import SPACE
+from streams.catalogue.groupings import SPACE
 
 RATES = (100, 1_000, 20_000)
 WARM_UP_S = 10.0

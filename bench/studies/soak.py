@@ -30,7 +30,7 @@ from bench.studies.live import WrongError
 from bench.studies.restart import committed
 from clients.clickhouse.connection import connect
 from schemas.topics import REQUESTS
-from streams.windows.measures import SPACE
+from streams.catalogue.groupings import SPACE
 
 FLAT: Final = 0.10
 EVERY_S: Final = 5.0

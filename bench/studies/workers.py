@@ -32,8 +32,8 @@ from bench.studies.restart import committed
 from clients.clickhouse.connection import connect
 from schemas.topics import REQUESTS, WINDOWS
 from sinks.consumer import group_of
+from streams.catalogue.groupings import SPACE
 from streams.windows.block import BlockKey, read_block
-from streams.windows.measures import SPACE
 
 SHARE = 0.4
 COUNTS = (1, 2)

@@ -8,10 +8,12 @@ import pyarrow as pa
 
 from schemas.time import MINUTE, Micros
 from sinks.window_rows import WindowRows
+from streams.catalogue.groupings import GROUPINGS
+from streams.catalogue.measures import LATENCIES, SUMS
+from streams.catalogue.panes import ONE_MINUTE
 from streams.requests import countable
 from streams.windows.aggregate import Events, aggregate
 from streams.windows.block import BlockKey
-from streams.windows.measures import GROUPINGS, LATENCIES
 from streams.windows.panes import Pane
 from streams.windows.state import BlockState
 
@@ -21,10 +23,7 @@ COLUMNS: Final = (
     "imported",
     *dict.fromkeys(key for grouping in GROUPINGS.values() for key in grouping.keys),
     "cache_hit",
-    "prompt_tokens",
-    "cached_tokens",
-    "completion_tokens",
-    "reasoning_tokens",
+    *(name for name in SUMS if name.endswith("_tokens")),
     "priced_nano_usd",
     *LATENCIES,
 )
@@ -34,7 +33,7 @@ REBUILT: Final = -1
 """The source partition of rebuilt rows: all of them."""
 # The rows of a minute are written once: there is no need to spread its keys over blocks.
 _GROUPINGS: Final = tuple(replace(grouping, buckets=1) for grouping in GROUPINGS.values())
-_PANE: Final = Pane("1m", keep=0, length=MINUTE)
+_PANE: Final = Pane(ONE_MINUTE.name, keep=0, length=ONE_MINUTE.length)
 
 
 class Counts:

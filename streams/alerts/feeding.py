@@ -22,7 +22,7 @@ from streams.alerts.recorded import RecordedPane, RecordedSamples
 from streams.alerts.rule import BudgetRule, Rule
 from streams.alerts.sampling import Sampling
 from streams.alerts.shares import ClosedShare
-from streams.windows.measures import GROUPINGS, Grouping
+from streams.catalogue.groupings import GROUPINGS, Grouping
 
 SAMPLES_AT_ONCE: Final[Micros] = 10 * SECOND
 

@@ -17,7 +17,7 @@ import polars as pl
 
 from streams.alerts.errors import UnknownMetricError
 from streams.alerts.units import COUNTS, LATENCY, MONEY, NUMBER, RATES, SHARE, Unit
-from streams.windows.measures import GROUPINGS
+from streams.catalogue.groupings import GROUPINGS
 from streams.windows.sketch import value_of
 
 Aggregation = Literal["rate", "sum", "avg", "p50", "p95", "p99", "max", "ratio", "last"]

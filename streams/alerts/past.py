@@ -22,7 +22,7 @@ from streams.alerts import past_sql
 from streams.alerts.judged import Question
 from streams.alerts.past_sql import Query
 from streams.alerts.rule import BaselineRule, BudgetRule, ChangeRule, GroupedRule
-from streams.windows.measures import GROUPINGS
+from streams.catalogue.groupings import GROUPINGS
 
 _LOG: Final = logging.getLogger(__name__)
 _QUERY_S: Final = 30

@@ -14,7 +14,7 @@ from streams.alerts.filters import pattern
 from streams.alerts.measures import SAMPLE_GROUPING, Cost, Counted, Latency, Measure
 from streams.alerts.rule_base import GroupedRule
 from streams.alerts.rule_kinds import BaselineRule, BudgetRule, ChangeRule
-from streams.windows.measures import GROUPINGS
+from streams.catalogue.groupings import GROUPINGS
 
 ReferredRule = BaselineRule | ChangeRule
 """Rules that hold a value against earlier ones."""

@@ -11,7 +11,7 @@ from schemas.time import clock
 from schemas.topics import RULES
 from streams.alerts import metrics
 from streams.alerts.provisioning import Change, Reading, difference, read_rules
-from streams.catalogue import Catalogue
+from streams.definition_catalogue import Catalogue
 from streams.definitions import Definition, Registrar
 
 log = logging.getLogger(__name__)

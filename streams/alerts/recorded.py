@@ -17,8 +17,8 @@ from clients.clickhouse.sketches import dd_sketches
 from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros
 from streams.alerts.judged import Question
 from streams.alerts.past import read
+from streams.catalogue.groupings import Grouping
 from streams.windows.block import row_schema
-from streams.windows.measures import Grouping
 
 _MOST_ROWS: Final = 50_000
 """Read at once, as far as panes are not larger: with sketches some 50 MB."""

@@ -17,8 +17,9 @@ from schemas.contract import schema
 from schemas.errors import Reason, RefusedError
 from schemas.time import MINUTE, SECOND, Micros, micros_of
 from schemas.topics import USAGE, WINDOWS
+from streams.catalogue.groupings import GROUPINGS, Grouping
+from streams.catalogue.measures import LATENCIES
 from streams.windows.block import read_rows, row_schema
-from streams.windows.measures import GROUPINGS, LATENCIES, Grouping
 from streams.windows.merge import merge
 
 ALWAYS: Final[Micros] = -(2**62)

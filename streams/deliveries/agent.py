@@ -24,7 +24,7 @@ from infra.settings import DeliverySettings
 from schemas import topics
 from schemas.errors import SchemaError
 from schemas.time import SECOND, Micros, clock
-from streams.catalogue import Catalogue
+from streams.definition_catalogue import Catalogue
 from streams.definitions import Definition, Registrar
 from streams.deliveries import metrics
 from streams.deliveries.bodies import Bodies, read_notification

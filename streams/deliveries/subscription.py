@@ -3,9 +3,12 @@
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from streams.catalogue.groupings import GROUPINGS
+from streams.catalogue.panes import ONE_MINUTE, PANES
 
 ALERT_TYPES: Final = ("alert.firing", "alert.resolved", "alert.reminder")
 WINDOW_CLOSED: Final = "window.closed"
@@ -18,8 +21,12 @@ SUBSCRIBABLE: Final = (*ALERT_TYPES, WINDOW_CLOSED, REQUEST_FAILED, SPAN_ENDED, 
 
 Severity = Literal["info", "warning", "error", "critical"]
 SpanKind = Literal["other", "workflow", "step", "agent", "plugin", "tool", "model"]
-WindowGrouping = Literal["total", "service", "model", "space", "workflow", "error", "user"]
-Pane = Literal["1s", "1m", "1d"]
+if TYPE_CHECKING:
+    WindowGrouping = str
+    Pane = str
+else:
+    WindowGrouping = Literal[tuple(GROUPINGS)]
+    Pane = Literal[tuple(PANES)]
 Operator = Literal["=", "!=", ">", ">=", "<", "<=", "present", "absent"]
 
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -152,7 +159,7 @@ class Subscription(_Part):
     rules: list[Pattern] = Field(default=[], max_length=_MOST)
     """Ids of rules (with wildcards)."""
     groupings: list[WindowGrouping] = []
-    panes: list[Pane] = ["1m"]
+    panes: list[Pane] = [ONE_MINUTE.name]
     kinds: list[SpanKind] = []
     filters: list[PropertyFilter] = Field(default=[], max_length=_MOST)
 

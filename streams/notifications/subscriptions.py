@@ -16,6 +16,8 @@ from schemas.batch import OFFSET
 from schemas.time import Micros, micros_of
 from schemas.topics import CLOSED, REQUESTS, SPANS
 from streams.alerts.filters import pattern
+from streams.catalogue.groupings import GROUPINGS
+from streams.catalogue.measures import LATENCIES, SUMS
 from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.subscription import (
     REQUEST_FAILED,
@@ -28,7 +30,6 @@ from streams.notifications.body import body, event_data, instant, window_data
 from streams.notifications.grouping import MOST_TOGETHER
 from streams.notifications.ids import notification_id
 from streams.notifications.transition import pairs
-from streams.windows.measures import GROUPINGS, LATENCIES, SUMS
 
 TOPICS: Final = {WINDOW_CLOSED: CLOSED.name, REQUEST_FAILED: REQUESTS.name, SPAN_ENDED: SPANS.name}
 """Where each type of event comes from."""

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import polars as pl
 
 from schemas.time import Micros
+from streams.catalogue.groupings import Grouping
 from streams.columns import Codes, coded, compress, integers
 from streams.windows import sketch
-from streams.windows.measures import Grouping
 from streams.windows.panes import Pane
 
 Ints = npt.NDArray[np.int64]

@@ -11,8 +11,8 @@ from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.errors import Reason, RefusedError
 from schemas.time import Micros, micros_of
+from streams.catalogue.groupings import GROUPINGS, Grouping
 from streams.windows import packing
-from streams.windows.measures import GROUPINGS, Grouping
 
 
 class BlockKey(NamedTuple):

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import polars as pl
 import pyarrow as pa
 
+from streams.catalogue.groupings import Grouping
 from streams.windows.block import row_schema
-from streams.windows.measures import Grouping
 
 _ALL = "_all"
 """A key for the grouping that has none."""

@@ -26,6 +26,8 @@ class Pane:
     zone: tzinfo = UTC
     live_only: bool = False
     """Imported events have no such panes."""
+    corrected_for: Micros = 0
+    """How long after its end corrections of it are announced: whoever judges it remembers it so long."""
 
     def starts(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The start of the pane that each time falls into."""
@@ -33,7 +35,7 @@ class Pane:
             return np.asarray(times - times % self.length)
         if self.zone is UTC or not times.size:
             return np.asarray(times - times % DAY)
-        starts = np.unique([_midnight(day, self.zone) for day in _days_around(times)])
+        starts = np.unique([midnight(day, self.zone) for day in _days_around(times)])
         return np.asarray(starts[np.searchsorted(starts, times, side="right") - 1])
 
     def end(self, start: Micros) -> Micros:
@@ -41,7 +43,7 @@ class Pane:
         if self.length is not None:
             return start + self.length
         day = (_local(start, self.zone).replace(tzinfo=UTC) - EPOCH).days
-        while (end := _midnight(day, self.zone)) <= start:
+        while (end := midnight(day, self.zone)) <= start:
             day += 1
         return end
 
@@ -68,7 +70,7 @@ def _local(time: Micros, zone: tzinfo) -> datetime:
 
 
 @lru_cache(maxsize=100_000)
-def _midnight(day: int, zone: tzinfo) -> Micros:
+def midnight(day: int, zone: tzinfo) -> Micros:
     """When the calendar day `day` (counted from 1970-01-01) begins: the first moment at which the zone's
     calendar shows that day, or a later one.
 

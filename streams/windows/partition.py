@@ -14,9 +14,9 @@ import polars as pl
 
 from schemas.batch import OFFSET
 from schemas.time import MINUTE, SECOND, Micros
+from streams.catalogue.groupings import Grouping
 from streams.windows.aggregate import Events, Share, aggregate
 from streams.windows.block import Block, BlockKey
-from streams.windows.measures import Grouping
 from streams.windows.panes import Pane
 from streams.windows.plan import Plan
 from streams.windows.repeats import Repeats
@@ -29,9 +29,7 @@ _KEPT_UNPACKED: Final = 512
 _LARGE: Final = 5_000
 """Events in a batch, or waiting, that pay for counting and writing every block they touch, at any time."""
 _CORRECT_EVERY: Final[Micros] = 10 * SECOND
-"""How often, by the clock, corrections of closed minutes are announced at most."""
-_CORRECTED_FOR: Final[Micros] = 100 * MINUTE
-"""How long after its end a minute's corrections are announced: whoever judges it remembers it so long."""
+"""How often, by the clock, corrections of closed panes are announced at most."""
 _GOLDEN: Final = 0.618
 """Multiples of it, modulo 1, lie far from one another, however few or many there are."""
 _BEGINNING: Final[Micros] = 0
@@ -96,7 +94,9 @@ class PartitionWindows:
             self.watermark = max(self.watermark, block.watermark)
             self.offset = max(self.offset, block.offset)
             self._floors.append((block.offset, block.remembers_from))
-            if block.key.imported:
+            if (block.key.grouping, block.key.pane) not in self._plan.kinds:
+                heappush(self._expiring, (_BEGINNING, block.key))  # another version counted it
+            elif block.key.imported:
                 self._imported[block.key] = now
             elif block.closed:
                 self._await_expiry(block.key, block.pane_end)
@@ -190,9 +190,9 @@ class PartitionWindows:
         if frame.height:
             events = Events(frame)
             in_time = self._in_time(events.times, watermark, now)
-            minutes = in_time.get("1m")
-            step.counted += frame.height if minutes is None else len(minutes)
-            step.too_late += 0 if minutes is None else frame.height - len(minutes)
+            lasting = in_time.get(self._plan.shortest or "")
+            step.counted += frame.height if lasting is None else len(lasting)
+            step.too_late += 0 if lasting is None else frame.height - len(lasting)
             self._waiting.add(events, watermark)
             watermark = max(watermark, int(events.times.max()) - self._plan.lateness)
         if not self._plan.live or len(self._waiting) >= _LARGE or self._waiting.closes <= watermark:
@@ -299,7 +299,8 @@ class PartitionWindows:
 
     def _note_correction(self, state: BlockState) -> None:
         key = state.key
-        if not key.imported and key.pane == "1m" and state.pane_end + _CORRECTED_FOR > self.watermark:
+        corrected_for = self._plan.panes[key.pane].corrected_for
+        if not key.imported and state.pane_end + corrected_for > self.watermark:
             self._corrected[key] = state
 
     def _corrections(self, now: Micros) -> Iterable[BlockState]:

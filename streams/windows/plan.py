@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from schemas.time import HOUR, Micros
-from streams.windows.measures import Grouping
+from schemas.time import DAY, HOUR, Micros
+from streams.catalogue.groupings import Grouping
 from streams.windows.panes import Pane
 
 
@@ -31,6 +31,17 @@ class Plan:
     def panes(self) -> dict[str, Pane]:
         """The panes by name."""
         return {pane.name: pane for _, pane in self.counted}
+
+    @cached_property
+    def kinds(self) -> frozenset[tuple[str, str]]:
+        """Which grouping is counted in which pane, by their names."""
+        return frozenset((grouping.name, pane.name) for grouping, pane in self.counted)
+
+    @cached_property
+    def shortest(self) -> str | None:
+        """The shortest pane that lasts, if any does: an event that is too late for it is too late."""
+        lasting = sorted((pane.length or DAY, pane.name) for _, pane in self.lasting)
+        return lasting[0][1] if lasting else None
 
     @cached_property
     def live(self) -> tuple[tuple[Grouping, Pane], ...]:

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.time import Micros
+from streams.catalogue.groupings import Grouping
 from streams.windows import sketch
 from streams.windows.aggregate import COUNT, MAX, MIN, NO_MAX, NO_MIN, SUM, Ints, Share
 from streams.windows.block import Block, BlockKey, pack_rows, row_schema
-from streams.windows.measures import Grouping
 
 
 def _no_ints(*shape: int) -> Ints:

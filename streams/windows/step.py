@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from schemas.time import Micros
+from streams.catalogue.groupings import Grouping
 from streams.windows.block import Block, BlockKey
-from streams.windows.measures import Grouping
 from streams.windows.state import BlockState
 
 

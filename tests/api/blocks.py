@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.time import MINUTE, SECOND, Micros
+from streams.catalogue.groupings import GROUPINGS
+from streams.catalogue.measures import LATENCIES
 from streams.windows.block import Block, BlockKey, pack_rows, row_schema, write_block
-from streams.windows.measures import GROUPINGS, LATENCIES
 from streams.windows.sketch import keys_of
 
 NOON: Micros = 1_777_896_000 * SECOND

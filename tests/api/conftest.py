@@ -14,6 +14,7 @@ from schemas.contract import schema
 from schemas.topics import Topic
 from sinks.alerts import writers
 from sinks.tables import migrate
+from sinks.views import making
 from sinks.writer import Step, Tenure
 from tests.sinks.making import Record, fetch_of
 from tests.sinks.storing import window_writer
@@ -32,6 +33,7 @@ def _migrated(settings: ClickHouseSettings) -> None:
     kept = {f"{what}_days": 10_000 for what in _KEPT}
     with connect(settings) as client:
         migrate(client, RetentionSettings.model_validate(kept))
+        making.make(client)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from infra.settings import ClickHouseSettings
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import ALERTS, NOTIFICATIONS
-from streams.catalogue import Catalogue
+from streams.definition_catalogue import Catalogue
 from streams.definitions import Registrar
 from tests.api.around import ADMIN, Around, alert
 from tests.api.process import PATIENCE, publish, running, wait_for

@@ -14,6 +14,7 @@ from api.live.state import Include
 from infra.ports import free_port
 from infra.settings import ClickHouseSettings
 from schemas.time import HOUR, MINUTE, SECOND
+from streams.windows.periods import Period
 from tests.api.blocks import NOON, Request, block, blocks_of, exact_quantile, some_requests
 from tests.api.conftest import WriteWindows
 from tests.api.test_question import question
@@ -69,7 +70,9 @@ async def test_every_figure_equals_that_of_the_requests(
     async with History(tables) as history:
         for kind, aggregations in UNITS.items():
             for aggregation in aggregations:
-                asked = question(kind=kind, aggregation=aggregation, grouping="service", step="5m")
+                asked = question(
+                    kind=kind, aggregation=aggregation, grouping="service", step=Period.FIVE_MINUTES
+                )
                 answer = await history.ask(asked, NOW)
                 assert len(answer.series) == 3
                 for line in answer.series:

@@ -6,11 +6,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from api.errors import BadParameterError
-from api.history.question import MAX_STEPS, UNITS, Aggregation, Kind, Question, Step, ask
+from api.history.question import MAX_STEPS, UNITS, Aggregation, Kind, Question, ask
 from api.history.sql import overall, series
 from api.live.state import Include
 from api.times import parse_span, parse_time, to_time
 from schemas.time import DAY, HOUR, MINUTE
+from streams.windows.periods import Period
 from tests.api.blocks import NOON
 
 
@@ -22,7 +23,7 @@ def question(**changes: Any) -> Question:
         "grouping": "total",
         "key": (),
         "include": Include.ALL,
-        "step": Step.MINUTE,
+        "step": Period.MINUTE,
         "zone": ZoneInfo("UTC"),
         "start": NOON,
         "end": NOON + HOUR,
@@ -32,7 +33,7 @@ def question(**changes: Any) -> Question:
 
 
 def test_bounds_move_outwards_to_whole_steps() -> None:
-    asked = question(start=NOON + 1, end=NOON + HOUR + 1, step=Step.FIVE_MINUTES)
+    asked = question(start=NOON + 1, end=NOON + HOUR + 1, step=Period.FIVE_MINUTES)
     assert (asked.start, asked.end) == (NOON, NOON + HOUR + 5 * MINUTE)
     assert len(asked.steps()) == 13
 
@@ -40,7 +41,7 @@ def test_bounds_move_outwards_to_whole_steps() -> None:
 def test_days_begin_at_midnight_of_the_zone_and_may_have_23_hours() -> None:
     berlin = ZoneInfo("Europe/Berlin")
     start = parse_time("2026-03-28T12:00:00Z", "start")
-    asked = question(zone=berlin, step=Step.DAY, start=start, end=start + 2 * DAY)
+    asked = question(zone=berlin, step=Period.DAY, start=start, end=start + 2 * DAY)
     assert [to_time(s).isoformat() for s, _ in asked.steps()] == [
         "2026-03-27T23:00:00+00:00",
         "2026-03-28T23:00:00+00:00",

@@ -11,9 +11,9 @@ from api.live.state import Include, LiveState
 from clients.clickhouse.sketches import dd_state
 from schemas.errors import SchemaError
 from schemas.time import MINUTE
+from streams.catalogue.groupings import GROUPINGS, Grouping
 from streams.windows import sketch
 from streams.windows.block import Block, BlockKey, pack_rows, read_block, row_schema, write_block
-from streams.windows.measures import GROUPINGS, Grouping
 from streams.windows.merge import merge
 from streams.windows.state import restore
 from tests.fuzz.mutation import spoiled

@@ -15,8 +15,8 @@ from api.times import parse_span, parse_time
 from infra.clickhouse.compression import decoder, encoder
 from infra.clickhouse.errors import ClickHouseError
 from infra.clickhouse.statement import parse
+from streams.catalogue.groupings import GROUPINGS
 from streams.windows.block import BlockKey
-from streams.windows.measures import GROUPINGS
 from tests.fuzz.mutation import spoiled
 from traffic.errors import TrafficError
 from traffic.fields import FIELDS, column_map

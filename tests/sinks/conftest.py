@@ -12,6 +12,7 @@ from infra import topics
 from infra.settings import ClickHouseSettings, RetentionSettings
 from schemas.topics import DEAD_LETTERS, REQUESTS, WINDOWS
 from sinks.tables import migrate
+from sinks.views import making
 from tests.sinks.at_work import PARTITIONS, Place
 
 FOREVER = RetentionSettings(
@@ -38,6 +39,7 @@ def client(database: ClickHouseSettings) -> Iterator[Client]:
 def tables(client: Client) -> Client:
     """A client of a fresh database with all tables and views."""
     migrate(client, FOREVER)
+    making.make(client)
     return client
 
 

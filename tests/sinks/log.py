@@ -14,10 +14,10 @@ from clients.kafka.fetched import Fetched
 from schemas.batch_writer import batch_of
 from sinks import events
 from sinks.writer import Tenure
+from streams.catalogue.groupings import GROUPINGS
 from streams.pricing import PriceList
 from streams.requests import RequestReader
 from streams.runtime.fetch import Fetch as Batches
-from streams.windows.measures import GROUPINGS
 from streams.windows.panes import Pane
 from streams.windows.partition import PartitionWindows
 from streams.windows.plan import Plan
@@ -91,7 +91,11 @@ class Log:
 
     def stream(self, records: Sequence[Record], partition: int) -> None:
         plan = Plan(
-            tuple((grouping, Pane("1m", 26 * HOUR, MINUTE)) for grouping in GROUPINGS.values()), 10 * SECOND
+            tuple(
+                (grouping, Pane("1m", 26 * HOUR, MINUTE, corrected_for=100 * MINUTE))
+                for grouping in GROUPINGS.values()
+            ),
+            10 * SECOND,
         )
         if partition not in self.windows:
             self.windows[partition] = PartitionWindows(partition, plan, lambda key: None)

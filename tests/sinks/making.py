@@ -13,8 +13,8 @@ from schemas.batch_writer import batch_of
 from schemas.codec import Codec
 from schemas.contract import schema
 from sinks.writer import Fetch, Tenure
+from streams.catalogue.groupings import GROUPINGS
 from streams.windows.block import Block, BlockKey, pack_rows, row_schema, write_block
-from streams.windows.measures import GROUPINGS
 from streams.windows.sketch import keys_of
 
 NOON = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()) * 1_000_000

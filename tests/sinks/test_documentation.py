@@ -19,8 +19,8 @@ from sinks.dead_letters import DeadLetterWriter
 from sinks.metrics import SinkMetrics
 from sinks.tables import prepare
 from sinks.writer import Writer
+from streams.catalogue.groupings import GROUPINGS
 from streams.pricing import PriceList
-from streams.windows.measures import GROUPINGS
 from tests.sinks.making import (
     HELD,
     MINUTE,

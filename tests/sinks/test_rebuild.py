@@ -19,7 +19,7 @@ from sinks.rebuild.history import History
 from sinks.rebuild.minutes import Evidence, Outcome, Verdict, batches, judge
 from sinks.rebuild.rebuild import rebuild
 from sinks.tables import prepare
-from streams.windows.measures import LATENCIES, SUMS
+from streams.catalogue.measures import LATENCIES, SUMS
 from tests.sinks.conftest import FOREVER
 from tests.sinks.log import HOUR, SECOND, Log, made
 from tests.sinks.making import MINUTE, NOON

@@ -18,9 +18,10 @@ from infra.settings import ClickHouseSettings
 from sinks import events
 from sinks.tables import prepare
 from sinks.writer import Tenure
+from streams.catalogue.groupings import GROUPINGS
+from streams.catalogue.measures import LATENCIES, SUMS
 from streams.pricing import PriceList
 from streams.windows.block import Block
-from streams.windows.measures import GROUPINGS, LATENCIES, SUMS
 from streams.windows.sketch import keys_of, quantile
 from tests.sinks.conftest import FOREVER
 from tests.sinks.making import (

@@ -5,9 +5,9 @@ import logging
 import pytest
 
 from schemas.time import MINUTE
+from streams.catalogue.groupings import TOTAL
 from streams.heads import read_heads
 from streams.windows.block import Block, BlockKey, pack_rows, read_block, row_schema, write_block
-from streams.windows.measures import TOTAL
 from tests.streams.windows.requests import NOON
 
 

@@ -9,8 +9,8 @@ from schemas.time import MINUTE, SECOND, Micros
 from streams.alerts.judged import RuleVersion
 from streams.alerts.rule import parse_rule
 from streams.alerts.shares import ClosedShare, Kind
+from streams.catalogue.groupings import GROUPINGS
 from streams.windows.block import row_schema
-from streams.windows.measures import GROUPINGS
 from streams.windows.sketch import keys_of
 
 NOON = 1_790_000_040_000_000 - 1_790_000_040_000_000 % (60 * MINUTE)

@@ -5,14 +5,14 @@ from typing import Final
 
 from schemas.time import HOUR, MINUTE, Micros
 from streams.announce import heartbeat, shares
-from streams.windows.measures import SERVICE, USER, Grouping
+from streams.catalogue.groupings import SERVICE, USER, Grouping
 from streams.windows.panes import Pane
 from streams.windows.partition import PartitionWindows
 from streams.windows.plan import Plan
 from tests.streams.broker import Broker
 from tests.streams.windows.requests import Request, frame, request
 
-_MINUTES: Final = Pane("1m", 26 * HOUR, MINUTE)
+_MINUTES: Final = Pane("1m", 26 * HOUR, MINUTE, corrected_for=100 * MINUTE)
 _TABLES: Final[Mapping[str, tuple[Grouping, str]]] = {
     "service": (SERVICE, "chat.windows"),
     "user_id": (USER, "chat.usage"),

@@ -20,10 +20,10 @@ from streams.alerts.lifecycle import Record
 from streams.alerts.recorded import RecordedPane, RecordedSamples
 from streams.alerts.rule import Rule, parse_rule
 from streams.alerts.shares import ClosedShare
+from streams.catalogue.groupings import GROUPINGS, Grouping
 from streams.deliveries.endpoint import Endpoint, parse_endpoint
 from streams.notifications.notifier import Terms
 from streams.windows.block import pack_rows, unpack_rows
-from streams.windows.measures import GROUPINGS, Grouping
 from streams.windows.merge import merge
 from tests.sinks.making import NOON, rows_of
 

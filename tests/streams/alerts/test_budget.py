@@ -19,8 +19,8 @@ from streams.alerts.rule import BudgetRule
 from streams.alerts.shares import ClosedShare
 from streams.alerts.spending import period_of
 from streams.announce import target
+from streams.catalogue.groupings import GROUPINGS
 from streams.windows.block import pack_rows, row_schema
-from streams.windows.measures import GROUPINGS
 from tests.streams.alerts.closed_panes import Topic, minute, rule
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -20,9 +20,9 @@ from streams.alerts.measures import (
     measure,
     quantiles,
 )
+from streams.catalogue.groupings import GROUPINGS, Grouping
 from streams.windows.aggregate import Events, aggregate
 from streams.windows.block import BlockKey
-from streams.windows.measures import GROUPINGS, Grouping
 from streams.windows.merge import merge
 from streams.windows.panes import Pane
 from streams.windows.sketch import keys_of, quantile

@@ -24,7 +24,7 @@ from streams.alerts.baseline import slot_of
 from streams.alerts.judged import Question
 from streams.alerts.past import Answer, Past, read
 from streams.alerts.rule import BaselineRule, BudgetRule, ChangeRule, parse_rule
-from streams.windows.measures import GROUPINGS
+from streams.catalogue.groupings import GROUPINGS
 from streams.windows.sketch import keys_of, quantile
 from tests.sinks.conftest import FOREVER
 from tests.sinks.making import HELD, block, block_record, fetch_of, rows_of

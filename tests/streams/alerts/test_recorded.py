@@ -16,8 +16,9 @@ from schemas.time import HOUR, MINUTE, SECOND, clock
 from sinks.tables import prepare
 from streams.alerts import recorded
 from streams.alerts.recorded import RecordedHistory, RecordedPane
+from streams.catalogue.groupings import GROUPINGS, Grouping
+from streams.catalogue.measures import LATENCIES
 from streams.windows.block import row_schema
-from streams.windows.measures import GROUPINGS, LATENCIES, Grouping
 from streams.windows.merge import merge
 from tests.sinks.conftest import FOREVER
 from tests.sinks.making import HELD, NOON, block, block_record, fetch_of, rows_of

@@ -12,7 +12,7 @@ import pytest
 
 from schemas import topics
 from schemas.time import clock
-from streams.catalogue import Catalogue
+from streams.definition_catalogue import Catalogue
 from streams.definitions import Definition, Registrar
 from streams.deliveries.secrets import open_vault
 from tests.streams.deliveries.drill.receiver import Receiver

@@ -8,7 +8,7 @@ import polars as pl
 from hypothesis import strategies as st
 
 from schemas.time import MINUTE, SECOND
-from streams.windows.measures import LATENCIES, SUMS
+from streams.catalogue.measures import LATENCIES, SUMS
 
 NOON = 1_763_726_400 * SECOND
 """2025-11-21 12:00:00 UTC, the start of a minute."""

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.time import MINUTE, SECOND
+from streams.catalogue.groupings import GROUPINGS, Grouping
 from streams.windows.aggregate import Events, aggregate
 from streams.windows.block import BlockKey, read_block, write_block
-from streams.windows.measures import GROUPINGS, Grouping
 from streams.windows.merge import merge
 from streams.windows.panes import Pane
 from streams.windows.state import BlockState, restore

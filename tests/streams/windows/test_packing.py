@@ -9,8 +9,8 @@ import pytest
 import zstandard
 
 from schemas.errors import Reason, RefusedError
+from streams.catalogue.groupings import GROUPINGS
 from streams.windows.block import pack_rows, read_rows, row_schema
-from streams.windows.measures import GROUPINGS
 
 SPACE = row_schema(GROUPINGS["space"])
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.time import DAY, HOUR, MINUTE, SECOND
+from streams.catalogue.groupings import ERROR, MODEL, SERVICE, SPACE, TOTAL, USER, WORKFLOW
 from streams.windows.block import Block, BlockKey
-from streams.windows.measures import ERROR, MODEL, SERVICE, SPACE, TOTAL, USER, WORKFLOW
 from streams.windows.merge import merge
 from streams.windows.panes import Pane
 from streams.windows.partition import PartitionWindows
@@ -22,7 +22,7 @@ from tests.streams.windows.expected import rows_of, windows
 from tests.streams.windows.requests import NOON, Request, frame, many, request
 
 SECONDS = Pane("1s", 15 * MINUTE, SECOND, live_only=True)
-MINUTES = Pane("1m", 26 * HOUR, MINUTE)
+MINUTES = Pane("1m", 26 * HOUR, MINUTE, corrected_for=100 * MINUTE)
 DAYS = Pane("1d", 3 * DAY, zone=UTC)
 ALL = (TOTAL, SERVICE, MODEL, SPACE, WORKFLOW, ERROR, USER)
 EVERY_MINUTE = Plan(tuple((grouping, MINUTES) for grouping in ALL), lateness=10 * SECOND)
@@ -354,3 +354,32 @@ def test_what_waits_after_a_crash_is_counted_to_where_it_was_read_again_and_no_f
     store.count([request(1, NOON)])
     store.keep(store.windows.wait(NOON + SECOND))
     assert {block.rows["requests"][0].as_py() for block in store.blocks.values()} == {2}
+
+
+def test_blocks_that_another_version_counted_and_this_one_does_not_are_let_go_of() -> None:
+    store = Store(Plan((*EVERY_MINUTE.counted, (USER, DAYS)), lateness=10 * SECOND))
+    requests = [request(n, NOON + n) for n in range(3)]
+    store.count(requests)
+    days = [key for key in store.blocks if key.pane == "1d"]
+    store.plan = EVERY_MINUTE
+
+    store.restart()
+    step = store.count([request(3, NOON + 3)])
+
+    assert days
+    assert step.expired == days
+    assert store.figures("1m") == expected([*requests, request(3, NOON + 3)])
+
+
+def test_an_unknown_grouping_and_pane_keep_no_worker_from_starting() -> None:
+    store = Store(EVERY_MINUTE)
+    store.count([request(0, NOON)])
+    [(key, block)] = [each for each in store.blocks.items() if each[0].grouping == "total"]
+    for changed in (key._replace(grouping="continent"), key._replace(pane="7m")):
+        store.blocks[changed] = replace(block, key=changed)
+
+    store.restart()
+    step = store.count([request(1, NOON + 1)])
+
+    assert {key.grouping for key in step.expired} | {key.pane for key in step.expired} >= {"continent", "7m"}
+    assert store.figures("1m") == expected([request(0, NOON), request(1, NOON + 1)])

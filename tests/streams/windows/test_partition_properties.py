@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from schemas.time import HOUR, MINUTE, SECOND, Micros
+from streams.catalogue.groupings import ERROR, SPACE, TOTAL, USER
 from streams.windows.block import Block, BlockKey
-from streams.windows.measures import ERROR, SPACE, TOTAL, USER
 from streams.windows.panes import Pane
 from streams.windows.partition import PartitionWindows
 from streams.windows.plan import Plan
@@ -22,7 +22,7 @@ from tests.streams.windows.expected import rows_of, windows
 from tests.streams.windows.requests import NOON, Request, frame, request
 
 LATENESS = 10 * SECOND
-MINUTES = Pane("1m", 26 * HOUR, MINUTE)
+MINUTES = Pane("1m", 26 * HOUR, MINUTE, corrected_for=100 * MINUTE)
 SECONDS = Pane("1s", 2 * HOUR, SECOND, live_only=True)
 COUNTED = ((TOTAL, MINUTES), (SPACE, MINUTES), (ERROR, MINUTES), (USER, MINUTES), (TOTAL, SECONDS))
 PLAN = Plan(COUNTED, LATENESS, write_every=SECOND)
