@@ -48,10 +48,11 @@ SERVICE: Final = Grouping("service", ("service",), "chat services")
 MODEL: Final = Grouping("model", ("provider", "model"), "models, by provider")
 SPACE: Final = Grouping("space", ("space_id",), "spaces")
 WORKFLOW: Final = Grouping("workflow", ("workflow", "workflow_version"), "workflows, by version")
+REGION: Final = Grouping("region", ("region",), "regions")
 ERROR: Final = Grouping("error", ("error_type",), "kinds of failure")
 USER: Final = Grouping("user", ("user_id",), "users", latencies=(), buckets=64)
 
-GROUPINGS: Final = {each.name: each for each in (TOTAL, SERVICE, MODEL, SPACE, WORKFLOW, ERROR, USER)}
+GROUPINGS: Final = {each.name: each for each in (TOTAL, SERVICE, MODEL, SPACE, WORKFLOW, REGION, ERROR, USER)}
 
 KEYS: Final = {
     "service": "The chat service.",
@@ -60,6 +61,7 @@ KEYS: Final = {
     "space_id": "The space.",
     "workflow": "The workflow.",
     "workflow_version": "Its version.",
+    "region": "Where the request was served.",
     "error_type": "The kind of failure.",
     "user_id": "The pseudonym of the user.",
 }

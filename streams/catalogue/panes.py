@@ -10,6 +10,7 @@ from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros
 from streams.catalogue.groupings import (
     ERROR,
     MODEL,
+    REGION,
     SERVICE,
     SPACE,
     TOTAL,
@@ -60,7 +61,7 @@ ONE_SECOND: Final = PaneLength(
 ONE_MINUTE: Final = PaneLength(
     "1m",
     MINUTE,
-    (TOTAL, SERVICE, MODEL, SPACE, WORKFLOW, ERROR, USER),
+    (TOTAL, SERVICE, MODEL, SPACE, WORKFLOW, REGION, ERROR, USER),
     in_history=True,
     spans=(MINUTE, 10 * MINUTE, HOUR),
     longest_window=24 * HOUR,

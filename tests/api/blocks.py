@@ -32,6 +32,7 @@ class Request:
     space_id: str = "s1"
     workflow: str = "answer"
     workflow_version: str = "1"
+    region: str = "eu-central-1"
     error_type: str | None = None
     cache_hit: bool = False
     prompt_tokens: int = 100

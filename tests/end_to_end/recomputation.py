@@ -48,6 +48,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "model": ("provider", "model"),
     "space": ("space_id",),
     "workflow": ("workflow", "workflow_version"),
+    "region": ("region",),
     "error": ("error_type",),
     "user": ("user_id",),
 }

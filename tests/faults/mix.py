@@ -192,6 +192,7 @@ class Mixer:
             "user_id": f"user-{chance.randrange(self.users)}" if chance.random() < 0.9 else None,
             "workflow": workflow,
             "workflow_version": workflow and chance.choice((None, "1", "2")),
+            "region": chance.choice((None, "eu-central-1", "us-east-1")),
             "attributes": chance.choice(([], ["region=eu"], ["region=us", "tier=gold"])),
         }
         return event if kind == "started" else event | self._outcome()

@@ -44,6 +44,7 @@ def made(chance: random.Random, number: int, minute: int, **fields: Any) -> dict
         user_id=chance.choice([None, *(f"user-{n}" for n in range(9))]),
         workflow=(workflow := chance.choice(["answer", None])),
         workflow_version=chance.choice(["1", "2"]) if workflow else None,
+        region=chance.choice(["eu-central-1", "us-east-1", None]),
         error_type=chance.choice(["timeout", "rate_limited"]) if failed else None,
         cache_hit=chance.random() < 0.3,
         prompt_tokens=None if failed else chance.randrange(5_000),

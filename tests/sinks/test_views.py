@@ -74,6 +74,7 @@ def made_requests(count: int = 1_500) -> Requests:
             user_id=f"user-{chance.randrange(9)}",
             workflow=(workflow := chance.choice(["answer", None])),
             workflow_version="2" if workflow else None,
+            region=chance.choice(["eu-central-1", "us-east-1", None]),
             error_type=chance.choice(["timeout", "rate_limited"]) if failed else None,
             cache_hit=chance.random() < 0.3,
             prompt_tokens=None if failed else prompt,
@@ -231,6 +232,7 @@ def test_views_of_the_windows(tables: Client, requests: Requests) -> None:
         "requests_by_model": lambda m: (instant(minute(m)), m["provider"], m["model"]),
         "requests_by_space": lambda m: (instant(minute(m)), m["space_id"]),
         "requests_by_workflow": lambda m: (instant(minute(m)), m["workflow"], m["workflow_version"]),
+        "requests_by_region": lambda m: (instant(minute(m)), m["region"]),
         "requests_by_user": lambda m: (instant(minute(m)), m["user_id"]),
     }
     for view, key in by.items():
@@ -279,6 +281,7 @@ def test_errors_by_type(tables: Client, requests: Requests) -> None:
         ("latency_by_model", ("provider", "model")),
         ("latency_by_space", ("space_id",)),
         ("latency_by_workflow", ("workflow", "workflow_version")),
+        ("latency_by_region", ("region",)),
         ("raw_latency_per_minute", ("service",)),
     ],
 )

@@ -11,6 +11,7 @@ KEYS = {
     "model": ("provider", "model"),
     "space": ("space_id",),
     "workflow": ("workflow", "workflow_version"),
+    "region": ("region",),
     "error": ("error_type",),
     "user": ("user_id",),
 }
