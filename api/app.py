@@ -10,11 +10,11 @@ from fastapi import FastAPI
 
 from api.control import BODIES, Control
 from api.description import describe
-from api.gate import Gate
 from api.health.readiness import Health
 from api.history.store import History
 from api.live.live import Live
 from api.metrics import ApiMetrics, Scrape
+from api.middleware import ApiMiddleware
 from api.problems import answer_problems
 from api.routes import current, health, historical, page
 from api.times import Clock, system_clock
@@ -75,7 +75,7 @@ def create_app(
     describe(app, BODIES)
     app.include_router(health.router(health_checks, scrape, part or Part("api"), clock))
     app.include_router(page.router())
-    app.add_middleware(Gate, hosts=tuple(hosts), metrics=metrics)
+    app.add_middleware(ApiMiddleware, hosts=tuple(hosts), metrics=metrics)
     return app
 
 

@@ -13,14 +13,14 @@ from api.access.first import first_key_in_time, kept_key
 from api.access.guard import Guard
 from api.alerting.archive import Archive
 from api.alerting.backtesting import Backtester
-from api.alerting.courier import Outlet, Redriver
 from api.alerting.follower import AlertFollower
 from api.alerting.held_back import PresentSetup
+from api.alerting.notifications import NotificationPublisher, Redriver
 from api.alerting.opened import OpenAlerts
 from api.alerting.sql import AlertFilter
 from api.clickhouse import ClickHouse
 from api.definitions.endpoints import Drafting
-from api.definitions.shelf import Followed, Kind, Shelf, Writer
+from api.definitions.store import DefinitionReader, DefinitionStore, DefinitionWriter, Kind
 from api.errors import ApiError, UnavailableError
 from api.events.viewer import Viewer
 from api.models.backtest import BacktestRequest
@@ -77,9 +77,9 @@ class Control:
     def __init__(
         self,
         *,
-        followed: Mapping[str, Followed],
-        writer: Writer,
-        outlet: Outlet,
+        followed: Mapping[str, DefinitionReader],
+        writer: DefinitionWriter,
+        outlet: NotificationPublisher,
         follower: AlertFollower,
         alerts: OpenAlerts,
         clickhouse: ClickHouse,
@@ -181,8 +181,8 @@ class Control:
         """The admin key, when it had to be made: see `api.access.first`."""
         return await first_key_in_time(self._followed[ACCESS.name], self._writer, self._clock)
 
-    def _shelf(self, topic: Topic, kind: Kind) -> Shelf:
-        return Shelf(topic, kind, self._followed[topic.name], self._writer, self._clock)
+    def _shelf(self, topic: Topic, kind: Kind) -> DefinitionStore:
+        return DefinitionStore(topic, kind, self._followed[topic.name], self._writer, self._clock)
 
     def _drafting(self) -> Drafting:
         if self._vault is None:

@@ -16,8 +16,8 @@ from prometheus_client import disable_created_metrics
 from pydantic import SecretStr
 
 from api.alerting.backtesting import Backtester
-from api.alerting.courier import Courier
 from api.alerting.follower import AlertFollower
+from api.alerting.notifications import KafkaNotificationPublisher
 from api.alerting.opened import OpenAlerts
 from api.app import create_app
 from api.control import FOLLOWED, Control
@@ -44,8 +44,8 @@ from infra.settings import (
     WindowSettings,
 )
 from schemas.topics import ALERTS
-from streams.catalogue import Catalogue
-from streams.definitions import Registrar
+from streams.definitions.publisher import DefinitionPublisher
+from streams.definitions.topic import DefinitionTopic
 from streams.deliveries.addresses import AllowList
 from streams.deliveries.errors import AllowListError
 from streams.deliveries.secrets import open_vault
@@ -149,13 +149,13 @@ def build(
     probe = Probe(kafka.bootstrap, progress, live, reader, clock)
     client = httpx.AsyncClient(trust_env=False)
     access, notifications = AccessSettings(), NotificationSettings()
-    catalogues = {topic.name: Catalogue(kafka.bootstrap, topic) for topic in FOLLOWED}
-    registrar, courier = Registrar(kafka.bootstrap), Courier(kafka.bootstrap)
+    topics = {topic.name: DefinitionTopic(kafka.bootstrap, topic) for topic in FOLLOWED}
+    publisher, courier = DefinitionPublisher(kafka.bootstrap), KafkaNotificationPublisher(kafka.bootstrap)
     alerts = OpenAlerts()
     follower = AlertFollower(kafka.bootstrap, alerts)
     control = Control(
-        followed=catalogues,
-        writer=registrar,
+        followed=topics,
+        writer=publisher,
         outlet=courier,
         follower=follower,
         alerts=alerts,
@@ -185,10 +185,10 @@ def build(
     async def background() -> AsyncIterator[None]:
         async with live, history, client, contextlib.AsyncExitStack() as stack:
             part.attend()
-            for catalogue in catalogues.values():
-                await stack.enter_async_context(catalogue)
-                part.need(catalogue.task, catalogue.task.get_name())
-            stack.push_async_callback(registrar.stop)
+            for topic in topics.values():
+                await stack.enter_async_context(topic)
+                part.need(topic.task, topic.task.get_name())
+            stack.push_async_callback(publisher.stop)
             stack.push_async_callback(courier.stop)
             readings: dict[str, Reading] = {
                 "live state": reader,
@@ -199,7 +199,7 @@ def build(
                 "reading of windows": reader.run(),
                 "probe of the groups": probe.run(),
                 f"following {ALERTS.name}": follower.run(),
-                "liveness": tell(part, {**readings, **catalogues}),
+                "liveness": tell(part, {**readings, **topics}),
             }
             once = {"recall of old alerts": control.recall()}
             if access.admin_key is None:

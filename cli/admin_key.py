@@ -13,8 +13,8 @@ from api.access.first import KEY_ID, first_key, renewed_key
 from api.times import system_clock, to_time
 from infra.settings import AccessSettings, KafkaSettings
 from schemas.topics import ACCESS
-from streams.catalogue import Catalogue
-from streams.definitions import Registrar
+from streams.definitions.publisher import DefinitionPublisher
+from streams.definitions.topic import DefinitionTopic
 
 _PATIENCE_S: Final = 15.0
 _OVERRIDDEN: Final = "CHATGAUGE_ACCESS_ADMIN_KEY is set: it comes before the key that Kafka keeps."
@@ -49,18 +49,18 @@ async def made_at_first_start(bootstrap: str) -> str | None:
     """
     if AccessSettings().admin_key is not None:
         return None
-    async with _access(bootstrap) as (catalogue, registrar):
-        return await first_key(catalogue, registrar, system_clock)
+    async with _access(bootstrap) as (access, publisher):
+        return await first_key(access, publisher, system_clock)
 
 
 async def _renewed(bootstrap: str) -> str:
-    async with _access(bootstrap) as (catalogue, registrar):
-        return await renewed_key(catalogue, registrar, system_clock, "chatgauge admin-key")
+    async with _access(bootstrap) as (access, publisher):
+        return await renewed_key(access, publisher, system_clock, "chatgauge admin-key")
 
 
 async def _told(bootstrap: str) -> str:
-    async with _access(bootstrap) as (catalogue, _):
-        held = catalogue.items.get(KEY_ID)
+    async with _access(bootstrap) as (access, _):
+        held = access.items.get(KEY_ID)
     if held is None:
         return "There is no admin key yet: the API makes it when it first starts, and prints it once."
     made = to_time(held.changed_at).isoformat(timespec="seconds")
@@ -68,12 +68,12 @@ async def _told(bootstrap: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _access(bootstrap: str) -> AsyncIterator[tuple[Catalogue, Registrar]]:
+async def _access(bootstrap: str) -> AsyncIterator[tuple[DefinitionTopic, DefinitionPublisher]]:
     """What is followed and what writes, with everything read that there is."""
-    registrar = Registrar(bootstrap)
+    publisher = DefinitionPublisher(bootstrap)
     try:
-        async with asyncio.timeout(_PATIENCE_S), Catalogue(bootstrap, ACCESS) as catalogue:
-            await catalogue.ready()
-            yield catalogue, registrar
+        async with asyncio.timeout(_PATIENCE_S), DefinitionTopic(bootstrap, ACCESS) as access:
+            await access.ready()
+            yield access, publisher
     finally:
-        await registrar.stop()
+        await publisher.stop()

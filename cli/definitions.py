@@ -12,8 +12,8 @@ from streams.alerts.errors import RuleError
 from streams.alerts.measures import nearest
 from streams.alerts.provisioning import Reading, read_rules, read_texts
 from streams.alerts.rule import Rule, parse_rule
-from streams.catalogue import Catalogue
-from streams.definitions import Definition
+from streams.definitions.definition import Definition
+from streams.definitions.topic import DefinitionTopic
 from streams.deliveries.endpoint import Endpoint, parse_endpoint
 from streams.deliveries.errors import EndpointError
 
@@ -80,19 +80,19 @@ def endpoints() -> dict[str, Endpoint]:
 
 async def _followed(topic: Topic) -> Mapping[str, Definition]:
     # The client says in many lines what our error says in one.
-    for library in ("aiokafka", "clients.kafka", "streams.catalogue"):
+    for library in ("aiokafka", "clients.kafka", "streams.definitions.topic"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     bootstrap = KafkaSettings().bootstrap
-    async with Catalogue(bootstrap, topic) as catalogue:
-        unread, ready = catalogue.failure, asyncio.ensure_future(catalogue.ready())
+    async with DefinitionTopic(bootstrap, topic) as followed:
+        unread, ready = followed.failure, asyncio.ensure_future(followed.ready())
         try:
             for _ in range(round(_WITHIN_S / _LOOK_EVERY_S)):
                 await asyncio.wait([ready], timeout=_LOOK_EVERY_S)
-                if ready.done() or catalogue.failure not in (None, unread):
+                if ready.done() or followed.failure not in (None, unread):
                     break
             if ready.done():
                 ready.result()
-                return dict(catalogue.items)
+                return dict(followed.items)
         finally:
             ready.cancel()
     raise KafkaAwayError(f"Kafka at {bootstrap} does not answer, or has no topic {topic.name}")

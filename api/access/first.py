@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from api.access.key import Hashed, make_key
-from api.definitions.shelf import Followed, Writer
+from api.definitions.store import DefinitionReader, DefinitionWriter
 from api.times import Clock
 from clients.kafka.failures import is_away
 from clients.retry import retrying
 from schemas.topics import ACCESS
-from streams.definitions import Definition
+from streams.definitions.definition import Definition
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def kept_key(items: Mapping[str, Definition]) -> Hashed | None:
         return None
 
 
-async def first_key(followed: Followed, writer: Writer, clock: Clock) -> str | None:
+async def first_key(followed: DefinitionReader, writer: DefinitionWriter, clock: Clock) -> str | None:
     """A new key, when there has been none; it can't be had again. Raises KafkaError.
 
     None when there is one, also when another process has made it at the same time.
@@ -45,7 +45,7 @@ async def first_key(followed: Followed, writer: Writer, clock: Clock) -> str | N
     return key if kept_key(followed.items) == hashed else None
 
 
-async def renewed_key(followed: Followed, writer: Writer, clock: Clock, by: str) -> str:
+async def renewed_key(followed: DefinitionReader, writer: DefinitionWriter, clock: Clock, by: str) -> str:
     """A new key in place of the one there is. Raises KafkaError."""
     await followed.ready()
     held = followed.items.get(KEY_ID)
@@ -53,7 +53,7 @@ async def renewed_key(followed: Followed, writer: Writer, clock: Clock, by: str)
     return key
 
 
-async def first_key_in_time(followed: Followed, writer: Writer, clock: Clock) -> str | None:
+async def first_key_in_time(followed: DefinitionReader, writer: DefinitionWriter, clock: Clock) -> str | None:
     """As `first_key`, however long Kafka is away."""
     return await retrying(
         lambda: first_key(followed, writer, clock),
@@ -66,7 +66,7 @@ async def first_key_in_time(followed: Followed, writer: Writer, clock: Clock) ->
 
 
 async def _write(
-    followed: Followed, writer: Writer, clock: Clock, revision: int, by: str
+    followed: DefinitionReader, writer: DefinitionWriter, clock: Clock, revision: int, by: str
 ) -> tuple[str, Hashed]:
     key = make_key()
     hashed = await asyncio.to_thread(Hashed.of, key)

@@ -6,13 +6,13 @@ from datetime import UTC, tzinfo
 from typing import TypeVar
 
 from api.alerting.opened import OpenAlerts
-from api.definitions.shelf import Followed
+from api.definitions.store import DefinitionReader
 from api.models.alerts import HeldBack
 from schemas.time import Micros
 from schemas.topics import ENDPOINTS, RULES, SILENCES
 from streams.alerts.errors import RuleError
 from streams.alerts.rule import parse_rule
-from streams.definitions import Definition
+from streams.definitions.definition import Definition
 from streams.deliveries.endpoint import Endpoint, parse_endpoint
 from streams.deliveries.errors import EndpointError
 from streams.notifications.body import alert_item
@@ -29,7 +29,7 @@ T = TypeVar("T")
 class PresentSetup:
     """Rules, endpoints and silences as they are now; what can't be read is left out, and logged once."""
 
-    def __init__(self, followed: Mapping[str, Followed], zone: tzinfo = UTC) -> None:
+    def __init__(self, followed: Mapping[str, DefinitionReader], zone: tzinfo = UTC) -> None:
         self._followed = followed
         self._zone = zone
         self._known: tuple[list[tuple[Definition, ...]], Setup] | None = None

@@ -7,7 +7,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from api.errors import ConflictError, Fault, InvalidError
-from streams.definitions import Definition
+from streams.definitions.definition import Definition
 from streams.deliveries.addresses import AllowList
 from streams.deliveries.endpoint import Endpoint, Secret, parse_endpoint
 from streams.deliveries.errors import AddressRefusedError, EndpointError, TemplateError

@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.times import to_time
-from streams.definitions import Definition
+from streams.definitions.definition import Definition
 
 RULE_EXAMPLE: Final[dict[str, Any]] = {
     "id": "error-rate",

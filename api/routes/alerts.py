@@ -15,7 +15,7 @@ from api.alerting.opened import OpenAlerts, Record
 from api.alerting.sql import AlertFilter
 from api.definitions.document import read_document, validated
 from api.definitions.revision import etag
-from api.definitions.shelf import Shelf
+from api.definitions.store import DefinitionStore
 from api.description import body
 from api.errors import BadParameterError, ConflictError, NotFoundError, UnavailableError
 from api.models.alert_detail import AlertDetail, AlertNotification, Decision, cause_of
@@ -63,7 +63,7 @@ def router(
     guard: Guard,
     alerts: OpenAlerts,
     follower: AlertFollower,
-    silences: Shelf,
+    silences: DefinitionStore,
     setup: PresentSetup,
     archive: Archive,
     clock: Clock,

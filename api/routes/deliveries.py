@@ -6,11 +6,11 @@ from fastapi import APIRouter, Depends, Path, Query
 
 from api.access.guard import Guard
 from api.alerting.archive import Archive
-from api.alerting.courier import Redriver
 from api.alerting.cursor import Cursor
+from api.alerting.notifications import Redriver
 from api.alerting.sql import DeliveryFilter
 from api.definitions.endpoints import read
-from api.definitions.shelf import Shelf
+from api.definitions.store import DefinitionStore
 from api.errors import ConflictError, NotFoundError
 from api.models.deliveries import Attempt, DeliveryLog, RetryAnswer, log_link
 from api.routes.access import admin, whether_admin
@@ -33,7 +33,7 @@ OutcomeParameter = Annotated[
 ]
 
 
-def router(guard: Guard, endpoints: Shelf, archive: Archive, redriver: Redriver) -> APIRouter:
+def router(guard: Guard, endpoints: DefinitionStore, archive: Archive, redriver: Redriver) -> APIRouter:
     """The routes, over this archive."""
     routes = APIRouter(prefix="/api/deliveries", tags=["deliveries"])
 

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from api.access.guard import Guard
 from api.alerting.archive import Archive
-from api.alerting.courier import Outlet, Redriver
 from api.alerting.cursor import Cursor
+from api.alerting.notifications import NotificationPublisher, Redriver
 from api.definitions import endpoints as drafts
 from api.definitions.document import read_document, validated
 from api.definitions.endpoints import Draft, Drafting
 from api.definitions.revision import IfMatch, etag, expected, required
-from api.definitions.shelf import Shelf
+from api.definitions.store import DefinitionStore
 from api.description import body
 from api.errors import BadParameterError, ConflictError, Fault, InvalidError
 from api.models.deliveries import log_link
@@ -53,10 +53,10 @@ _CHANGE: Final = (400, 401, 403, 404, 409, 412, 429, 503)
 
 def router(
     guard: Guard,
-    endpoints: Shelf,
+    endpoints: DefinitionStore,
     drafting: Callable[[], Drafting],
     archive: Archive,
-    outlet: Outlet,
+    outlet: NotificationPublisher,
     redriver: Redriver,
     clock: Clock,
     public_url: str,

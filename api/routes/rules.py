@@ -11,7 +11,7 @@ from api.alerting.backtesting import Backtester
 from api.alerting.held_back import PresentSetup
 from api.definitions.document import read_document, validated
 from api.definitions.revision import IfMatch, etag, expected, required
-from api.definitions.shelf import Shelf
+from api.definitions.store import DefinitionStore
 from api.description import body
 from api.errors import BadParameterError, Fault, InvalidError
 from api.models.backtest import BACKTEST_EXAMPLE, Backtest, BacktestRequest
@@ -27,7 +27,9 @@ RULE_SCHEMA: Final = "Rule"
 _LONGEST: Final[Micros] = 100 * DAY
 
 
-def router(guard: Guard, rules: Shelf, endpoints: Shelf, backtester: Backtester, clock: Clock) -> APIRouter:
+def router(
+    guard: Guard, rules: DefinitionStore, endpoints: DefinitionStore, backtester: Backtester, clock: Clock
+) -> APIRouter:
     """The routes, over these rules; backtests tell the endpoints."""
     routes = APIRouter(prefix="/api/rules", tags=["rules"])
     by_admin = Annotated[str, Depends(admin(guard))]

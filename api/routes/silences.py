@@ -12,7 +12,7 @@ from api.alerting.archive import Archive
 from api.alerting.opened import OpenAlerts
 from api.definitions.document import read_document, validated
 from api.definitions.revision import etag
-from api.definitions.shelf import Shelf
+from api.definitions.store import DefinitionStore
 from api.description import body
 from api.errors import ConflictError, Fault, InvalidError, UnavailableError
 from api.models.silences import (
@@ -27,7 +27,7 @@ from api.routes.access import admin
 from api.routes.parameters import IdParameter, problems
 from api.times import Clock, parse_span, to_time
 from schemas.time import DAY, Micros, micros_of
-from streams.definitions import Definition
+from streams.definitions.definition import Definition
 from streams.notifications.errors import SilenceError
 from streams.notifications.silence import Acknowledgement, Silence, parse_silence
 from streams.notifications.transition import RESOLVED
@@ -39,7 +39,9 @@ _KEPT: Final[Micros] = 30 * DAY
 State = Literal["pending", "active", "expired"]
 
 
-def router(guard: Guard, silences: Shelf, alerts: OpenAlerts, archive: Archive, clock: Clock) -> APIRouter:
+def router(
+    guard: Guard, silences: DefinitionStore, alerts: OpenAlerts, archive: Archive, clock: Clock
+) -> APIRouter:
     """The routes, over these silences."""
     routes = APIRouter(prefix="/api/silences", tags=["silences"])
     by_admin = Annotated[str, Depends(admin(guard))]

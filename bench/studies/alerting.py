@@ -31,7 +31,8 @@ from infra.ports import free_port
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import ALERTS, CLOSED, ENDPOINTS, NOTIFICATIONS, REQUESTS, RULES, WINDOWS, Topic
-from streams.definitions import Definition, Registrar
+from streams.definitions.definition import Definition
+from streams.definitions.publisher import DefinitionPublisher
 
 ENDPOINTS_COUNT: Final = 200
 ROUNDS: Final = 20
@@ -109,20 +110,20 @@ async def _measure(running: Stack, endpoints: int, rounds: int) -> dict[str, Any
 
 
 async def _set_up(bootstrap: str, port: int, endpoints: int, rounds: int) -> None:
-    registrar = Registrar(bootstrap)
+    publisher = DefinitionPublisher(bootstrap)
     try:
         for number in range(endpoints):
             name = f"e{number:03}"
             to = free_port() if name == _DEAD else port
             await _define(
-                registrar,
+                publisher,
                 ENDPOINTS,
                 name,
                 {"id": name, "channel": "webhook", "url": f"http://127.0.1.{number + 1}:{to}/{name}"},
             )
         for number in range(rounds + 1):
             await _define(
-                registrar,
+                publisher,
                 RULES,
                 f"rule-{number}",
                 {
@@ -142,11 +143,13 @@ async def _set_up(bootstrap: str, port: int, endpoints: int, rounds: int) -> Non
                 },
             )
     finally:
-        await registrar.stop()
+        await publisher.stop()
 
 
-async def _define(registrar: Registrar, topic: Topic, id_: str, definition: Mapping[str, Any]) -> None:
-    await registrar.publish(topic, Definition(id_, 1, False, time.time_ns() // 1000, "bench", definition))
+async def _define(
+    publisher: DefinitionPublisher, topic: Topic, id_: str, definition: Mapping[str, Any]
+) -> None:
+    await publisher.publish(topic, Definition(id_, 1, False, time.time_ns() // 1000, "bench", definition))
 
 
 async def _provoke(running: Stack, receiver: Receiver, endpoints: int, rounds: int) -> list[float]:

@@ -11,8 +11,9 @@ from schemas.time import clock
 from schemas.topics import RULES
 from streams.alerts import metrics
 from streams.alerts.provisioning import Change, Reading, difference, read_rules
-from streams.catalogue import Catalogue
-from streams.definitions import Definition, Registrar
+from streams.definitions.definition import Definition
+from streams.definitions.publisher import DefinitionPublisher
+from streams.definitions.topic import DefinitionTopic
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,9 @@ _SEEN_WITHIN_S: Final = 10.0
 class Provisioner:
     """Reads the files again and again, and tells the difference. Several may do so side by side."""
 
-    def __init__(self, folder: Path | None, shipped: bool, rules: Catalogue, registrar: Registrar) -> None:
+    def __init__(
+        self, folder: Path | None, shipped: bool, rules: DefinitionTopic, registrar: DefinitionPublisher
+    ) -> None:
         self._folder = folder
         self._shipped = shipped
         self._rules = rules

@@ -11,8 +11,9 @@ from streams.alerts.errors import RuleError
 from streams.alerts.judged import RuleVersion
 from streams.alerts.provisioner import Provisioner
 from streams.alerts.rule import parse_rule
-from streams.definitions import Definition, Registrar
-from streams.followed import Followed
+from streams.definitions.definition import Definition
+from streams.definitions.parsed import ParsedDefinitions
+from streams.definitions.publisher import DefinitionPublisher
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +27,9 @@ class Rulebook:
         self.version = 0
         """Counts the changes."""
         self.rules: tuple[RuleVersion, ...] = ()
-        self._followed = Followed[RuleVersion | None](bootstrap, RULES, _rule, self._changed)
-        self._catalogue = self._followed.catalogue
-        self._registrar = Registrar(bootstrap)
+        self._followed = ParsedDefinitions[RuleVersion | None](bootstrap, RULES, _rule, self._changed)
+        self._catalogue = self._followed.topic
+        self._registrar = DefinitionPublisher(bootstrap)
         self._provisioner = Provisioner(
             settings.rules, settings.default_rules, self._catalogue, self._registrar
         )

@@ -24,8 +24,9 @@ from infra.settings import DeliverySettings
 from schemas import topics
 from schemas.errors import SchemaError
 from schemas.time import SECOND, Micros, clock
-from streams.catalogue import Catalogue
-from streams.definitions import Definition, Registrar
+from streams.definitions.definition import Definition
+from streams.definitions.publisher import DefinitionPublisher
+from streams.definitions.topic import DefinitionTopic
 from streams.deliveries import metrics
 from streams.deliveries.bodies import Bodies, read_notification
 from streams.deliveries.channel import Channel
@@ -76,8 +77,8 @@ class DeliveryAgent:
         self._settings = settings
         self._policy = Policy.of(settings)
         self._open_outlets = open_outlets
-        self._catalogue = Catalogue(bootstrap, topics.ENDPOINTS, self._endpoints_changed)
-        self._registrar = Registrar(bootstrap)
+        self._definitions = DefinitionTopic(bootstrap, topics.ENDPOINTS, self._endpoints_changed)
+        self._publisher = DefinitionPublisher(bootstrap)
         self._bodies = Bodies(bootstrap, topics.NOTIFICATIONS, settings.body_memory)
         self._targets: dict[str, Target] = {}
         self._outbox = Outbox(self._policy)
@@ -93,8 +94,8 @@ class DeliveryAgent:
         self._outlets = self._open_outlets()
         pace = Pace(self._settings.most_under_way)
         self._sending = Sending(self._outlets.channels, self._bodies, ledger, pace)
-        await self._catalogue.__aenter__()
-        await self._catalogue.ready()
+        await self._definitions.__aenter__()
+        await self._definitions.ready()
 
     def restore(self, states: Mapping[int, Mapping[bytes, State]], now: Micros) -> None:
         """See `Agent`."""
@@ -172,8 +173,8 @@ class DeliveryAgent:
         if self._sending is not None:
             await self._sending.stop(self._settings.shutdown.total_seconds())
         await self._bodies.stop()
-        await self._catalogue.__aexit__()
-        await self._registrar.stop()
+        await self._definitions.__aexit__()
+        await self._publisher.stop()
         if self._outlets is not None:
             await self._outlets.close()
 
@@ -189,7 +190,7 @@ class DeliveryAgent:
             id_: known[id_]
             if id_ in known and known[id_].revision == definition.revision
             else _target(definition)
-            for id_, definition in self._catalogue.items.items()
+            for id_, definition in self._definitions.items.items()
         }
         self._outbox.aim(self._targets, clock())
         if self._sending is not None:
@@ -222,7 +223,7 @@ class DeliveryAgent:
             await self._disable(id_, shut, now)
 
     async def _disable(self, id_: str, shut: Shut, now: Micros) -> None:
-        definition = self._catalogue.items.get(id_)
+        definition = self._definitions.items.get(id_)
         target = self._targets.get(id_)
         if definition is None or target is None or target.endpoint is None:
             return
@@ -231,7 +232,7 @@ class DeliveryAgent:
             id_, definition.revision + 1, definition.provisioned, now, _AUTHOR, disabled.document()
         )
         try:
-            await self._registrar.publish(topics.ENDPOINTS, changed)
+            await self._publisher.publish(topics.ENDPOINTS, changed)
         except KafkaError as error:
             log.warning("%s is not disabled yet (%s: %s)", id_, type(error).__name__, error)
         else:

@@ -1,7 +1,7 @@
 """Watches over endpoints that fail: when people are warned, and when an endpoint is disabled. Pure.
 
 What it finds is done in this order, each step being repeated harmlessly after a crash: the notices are
-sent, the entries are written, the definitions are published until the catalogue shows them.
+sent, the entries are written, the definitions are published until they have been read back.
 """
 
 from collections.abc import Mapping

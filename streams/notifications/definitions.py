@@ -6,9 +6,9 @@ from typing import Final
 from schemas.topics import ENDPOINTS, RULES, SILENCES
 from streams.alerts.errors import RuleError
 from streams.alerts.rule import RuleBase, parse_rule
+from streams.definitions.parsed import ParsedDefinitions
 from streams.deliveries.endpoint import Endpoint, parse_endpoint
 from streams.deliveries.errors import EndpointError
-from streams.followed import Followed
 from streams.notifications.errors import SilenceError
 from streams.notifications.silence import Acknowledgement, Silence, parse_silence
 
@@ -22,16 +22,16 @@ class Definitions:
         self.version = 0
         """Counts the changes."""
         self._listeners: list[Callable[[], None]] = []
-        self._rules = Followed[RuleBase](
+        self._rules = ParsedDefinitions[RuleBase](
             bootstrap, RULES, lambda d: parse_rule(d.definition), self._changed, _REFUSALS
         )
-        self._endpoints = Followed[Endpoint](
+        self._endpoints = ParsedDefinitions[Endpoint](
             bootstrap, ENDPOINTS, lambda d: parse_endpoint(d.definition), self._changed, _REFUSALS
         )
-        self._silences = Followed[Silence | Acknowledgement](
+        self._silences = ParsedDefinitions[Silence | Acknowledgement](
             bootstrap, SILENCES, lambda d: parse_silence(d.definition), self._changed, _REFUSALS
         )
-        self._catalogues = [each.catalogue for each in (self._rules, self._endpoints, self._silences)]
+        self._topics = [each.topic for each in (self._rules, self._endpoints, self._silences)]
 
     @property
     def rules(self) -> Mapping[str, RuleBase]:
@@ -50,7 +50,7 @@ class Definitions:
 
     def endpoint_changed_at(self, id_: str) -> int:
         """When an endpoint was set up as it is, in microseconds since 1970; 0 for one that is not there."""
-        definition = self._endpoints.catalogue.items.get(id_)
+        definition = self._endpoints.topic.items.get(id_)
         return 0 if definition is None else definition.changed_at
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -59,15 +59,15 @@ class Definitions:
 
     async def begin(self) -> None:
         """Return when everything has been read that was there."""
-        for catalogue in self._catalogues:
-            await catalogue.__aenter__()
-        for catalogue in self._catalogues:
-            await catalogue.ready()
+        for topic in self._topics:
+            await topic.__aenter__()
+        for topic in self._topics:
+            await topic.ready()
 
     async def end(self) -> None:
         """Follow no more."""
-        for catalogue in self._catalogues:
-            await catalogue.__aexit__()
+        for topic in self._topics:
+            await topic.__aexit__()
 
     def _changed(self) -> None:
         self.version += 1

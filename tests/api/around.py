@@ -10,12 +10,12 @@ from aiokafka.errors import KafkaConnectionError
 from fastapi import FastAPI
 
 from api.alerting.backtesting import Backtester
-from api.alerting.courier import Outlet
 from api.alerting.follower import AlertFollower
+from api.alerting.notifications import NotificationPublisher
 from api.alerting.opened import OpenAlerts
 from api.app import create_app
 from api.control import FOLLOWED, Control
-from api.definitions.shelf import Followed, Writer
+from api.definitions.store import DefinitionReader, DefinitionWriter
 from api.health.probe import Probe
 from api.health.progress import Progress
 from api.health.readiness import Health
@@ -30,7 +30,7 @@ from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.time import SECOND, Micros
 from schemas.topics import Topic
-from streams.definitions import Definition, decode, encode
+from streams.definitions.definition import Definition, decode, encode
 from streams.deliveries.addresses import AllowList
 from streams.deliveries.notification import Notification
 from streams.deliveries.secrets import Vault
@@ -117,9 +117,9 @@ class Around:
         self,
         clickhouse: ClickHouseSettings,
         *,
-        followed: Mapping[str, Followed] | None = None,
-        writer: Writer | None = None,
-        outlet: Outlet | None = None,
+        followed: Mapping[str, DefinitionReader] | None = None,
+        writer: DefinitionWriter | None = None,
+        outlet: NotificationPublisher | None = None,
         clock: Clock | None = None,
         admin_key: str | None = KEY,
         allow: Sequence[str] = (),

@@ -15,7 +15,7 @@ from api.times import to_time
 from infra.settings import ClickHouseSettings
 from schemas.time import SECOND
 from schemas.topics import ALERTS, DECISIONS, DELIVERIES, NOTIFICATIONS, RULES, SILENCES
-from streams.definitions import Definition
+from streams.definitions.definition import Definition
 from tests.api.around import ADMIN, NOON, Around, alert, read_back
 from tests.api.conftest import store_records
 

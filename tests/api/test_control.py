@@ -14,7 +14,7 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from api.alerting.courier import Courier
+from api.alerting.notifications import KafkaNotificationPublisher
 from api.control import FOLLOWED
 from api.models.endpoints import ENDPOINT_EXAMPLE
 from api.models.rules import RULE_EXAMPLE
@@ -24,8 +24,8 @@ from infra.settings import ClickHouseSettings
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.topics import ALERTS, NOTIFICATIONS
-from streams.catalogue import Catalogue
-from streams.definitions import Registrar
+from streams.definitions.publisher import DefinitionPublisher
+from streams.definitions.topic import DefinitionTopic
 from tests.api.around import ADMIN, Around, alert
 from tests.api.process import PATIENCE, publish, running, wait_for
 
@@ -42,14 +42,14 @@ def kafka_with_topics(fresh_kafka: str, create_topics: Callable[..., None]) -> s
 @asynccontextmanager
 async def on_kafka(kafka: str, clickhouse: ClickHouseSettings) -> AsyncIterator[httpx.AsyncClient]:
     """The application as a process has it, and a client that holds the key."""
-    registrar, courier = Registrar(kafka), Courier(kafka)
-    catalogues = {topic.name: Catalogue(kafka, topic) for topic in FOLLOWED}
+    publisher, courier = DefinitionPublisher(kafka), KafkaNotificationPublisher(kafka)
+    topics = {topic.name: DefinitionTopic(kafka, topic) for topic in FOLLOWED}
     async with AsyncExitStack() as stack:
-        for catalogue in catalogues.values():
-            await stack.enter_async_context(catalogue)
-        stack.push_async_callback(registrar.stop)
+        for topic in topics.values():
+            await stack.enter_async_context(topic)
+        stack.push_async_callback(publisher.stop)
         stack.push_async_callback(courier.stop)
-        around = Around(clickhouse, followed=catalogues, writer=registrar, outlet=courier, kafka=kafka)
+        around = Around(clickhouse, followed=topics, writer=publisher, outlet=courier, kafka=kafka)
         await stack.enter_async_context(around)
         following = asyncio.create_task(around.follower.run())
         http = await stack.enter_async_context(around.http())

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.alerting.courier import Redriver
+from api.alerting.notifications import Redriver
 from api.models.endpoints import ENDPOINT_EXAMPLE
 from infra.settings import ClickHouseSettings
 from schemas.time import MINUTE, SECOND

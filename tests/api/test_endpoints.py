@@ -13,7 +13,7 @@ from api.models.endpoints import ENDPOINT_EXAMPLE
 from api.times import to_time
 from infra.settings import ClickHouseSettings
 from schemas.topics import ENDPOINTS
-from streams.definitions import Definition
+from streams.definitions.definition import Definition
 from streams.deliveries.endpoint import Endpoint, parse_endpoint
 from streams.deliveries.signing import signature_headers
 from tests.api.around import ADMIN, NOON, Around

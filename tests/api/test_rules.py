@@ -14,7 +14,7 @@ from infra.settings import ClickHouseSettings
 from schemas.time import MINUTE
 from schemas.topics import RULES
 from streams.alerts.rule import parse_rule
-from streams.definitions import Definition
+from streams.definitions.definition import Definition
 from tests.api.around import ADMIN, NOON, Around
 from tests.api.blocks import Request, block
 from tests.api.conftest import store_windows
@@ -167,7 +167,7 @@ class TestKafkaAway:
     async def test_a_write_that_kafka_does_not_take_is_said_to_be_uncertain(
         self, around: Around, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("api.definitions.shelf._PATIENCE_S", 0.05)
+        monkeypatch.setattr("api.definitions.store._PATIENCE_S", 0.05)
         await http.post("/api/rules", json=RULE_EXAMPLE)
         around.topics[RULES].ready = _at_once  # type: ignore[method-assign]
         around.topics[RULES].away = True
@@ -180,7 +180,7 @@ class TestKafkaAway:
     async def test_what_has_not_been_read_yet_is_not_said_to_be_absent(
         self, around: Around, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("api.definitions.shelf._PATIENCE_S", 0.05)
+        monkeypatch.setattr("api.definitions.store._PATIENCE_S", 0.05)
         around.topics[RULES].away = True
         answer = await http.get("/api/rules/error-rate")
         assert (answer.status_code, answer.json()["where"]) == (503, "kafka")

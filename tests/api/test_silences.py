@@ -9,7 +9,7 @@ import pytest
 from api.models.silences import SILENCE_EXAMPLE
 from infra.settings import ClickHouseSettings
 from schemas.topics import SILENCES
-from streams.definitions import Definition
+from streams.definitions.definition import Definition
 from streams.notifications.silence import Silence, parse_silence
 from streams.notifications.transition import Transition
 from tests.api.around import ADMIN, NOON, Around, alert

@@ -23,7 +23,8 @@ from infra.topics import create
 from schemas.topics import ENDPOINTS, RULES, Topic
 from sinks.tables import prepare
 from streams.alerts.rule import dumped
-from streams.definitions import Definition, Registrar
+from streams.definitions.definition import Definition
+from streams.definitions.publisher import DefinitionPublisher
 
 START = "2026-03-01T10:00Z"
 END = "2026-03-01T12:00+01:00"
@@ -119,10 +120,10 @@ def test_the_alerts_and_who_would_have_been_told_by_rule_and_endpoints_of_kafka(
 
 
 async def published(bootstrap: str, made: list[tuple[Topic, str, dict[str, Any]]]) -> None:
-    registrar = Registrar(bootstrap)
+    publisher = DefinitionPublisher(bootstrap)
     for topic, name, definition in made:
-        await registrar.publish(topic, Definition(name, 1, False, 0, "test", definition))
-    await registrar.stop()
+        await publisher.publish(topic, Definition(name, 1, False, 0, "test", definition))
+    await publisher.stop()
 
 
 def test_everything_as_json_of_a_rule_in_a_file_without_kafka(tables: Client, file: Path) -> None:

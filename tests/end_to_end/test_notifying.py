@@ -15,7 +15,8 @@ import pytest
 from infra.settings import ClickHouseSettings
 from schemas.time import MINUTE, micros_of
 from schemas.topics import ENDPOINTS, RULES, Topic
-from streams.definitions import Definition, Registrar
+from streams.definitions.definition import Definition
+from streams.definitions.publisher import DefinitionPublisher
 from tests.end_to_end.parts import Parts
 from tests.end_to_end.webhooks import Webhooks
 from tests.streams.alerts.source import Source
@@ -56,10 +57,10 @@ def webhooks() -> Iterator[Webhooks]:
 
 def define(broker: Broker, topic: Topic, *definitions: Mapping[str, Any]) -> None:
     async def publish() -> None:
-        registrar = Registrar(broker.bootstrap)
+        publisher = DefinitionPublisher(broker.bootstrap)
         for each in definitions:
-            await registrar.publish(topic, Definition(each["id"], 1, False, 0, "a test", each))
-        await registrar.stop()
+            await publisher.publish(topic, Definition(each["id"], 1, False, 0, "a test", each))
+        await publisher.stop()
 
     asyncio.run(publish())
 

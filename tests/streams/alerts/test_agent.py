@@ -16,7 +16,8 @@ from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.time import MINUTE
 from schemas.topics import RULES
-from streams.definitions import Definition, Registrar
+from streams.definitions.definition import Definition
+from streams.definitions.publisher import DefinitionPublisher
 from tests.streams.alerts.source import Source
 from tests.streams.broker import Broker, process, wait_until
 
@@ -78,9 +79,9 @@ def define(broker: Broker, id_: str, revision: int = 1, **fields: Any) -> None:
     }
 
     async def publish() -> None:
-        registrar = Registrar(broker.bootstrap)
-        await registrar.publish(RULES, Definition(id_, revision, False, 0, "a test", rule))
-        await registrar.stop()
+        publisher = DefinitionPublisher(broker.bootstrap)
+        await publisher.publish(RULES, Definition(id_, revision, False, 0, "a test", rule))
+        await publisher.stop()
 
     asyncio.run(publish())
 

@@ -12,8 +12,9 @@ import pytest
 
 from schemas import topics
 from schemas.time import clock
-from streams.catalogue import Catalogue
-from streams.definitions import Definition, Registrar
+from streams.definitions.definition import Definition
+from streams.definitions.publisher import DefinitionPublisher
+from streams.definitions.topic import DefinitionTopic
 from streams.deliveries.secrets import open_vault
 from tests.streams.deliveries.drill.receiver import Receiver
 from tests.streams.deliveries.drill.topics import attempts, new_secret, notification, publish, set_up
@@ -66,7 +67,7 @@ async def test_an_endpoint_that_is_gone_is_disabled_and_what_was_parked_can_be_r
     vault = open_vault(None, tmp_path, create=True)
     endpoints = [(each.endpoint_id, await each.start(), each.secret) for each in receivers.values()]
     await set_up(bootstrap, vault, endpoints, 5.0)
-    registrar = Registrar(bootstrap)
+    publisher = DefinitionPublisher(bootstrap)
     # Without room for bodies each is read again from Kafka before it is sent.
     worker = Worker(bootstrap, _PARTITIONS, tmp_path, (0.2,), CHATGAUGE_DELIVERY_BODY_MEMORY="0")
     made = [notification(1, "hook"), notification(2, "gone"), notification(3, "gone")]
@@ -76,18 +77,18 @@ async def test_an_endpoint_that_is_gone_is_disabled_and_what_was_parked_can_be_r
         await publish(bootstrap, [replace(made[number - 1], redriven=1)], rest)
 
     try:
-        async with Catalogue(bootstrap, topics.ENDPOINTS) as catalogue:
-            await catalogue.ready()
+        async with DefinitionTopic(bootstrap, topics.ENDPOINTS) as followed:
+            await followed.ready()
             worker.start()
             await publish(bootstrap, made[:2], rest)
 
             def definition() -> dict[str, Any]:
-                return dict(catalogue.items["gone"].definition)
+                return dict(followed.items["gone"].definition)
 
             await until("delivered", lambda: "nt_00000001" in hook.taken)
             await until("the endpoint is disabled", lambda: not definition()["enabled"])
             assert definition()["disabled_because"] == "the receiver answered 410 Gone"
-            assert catalogue.items["gone"].revision == 2
+            assert followed.items["gone"].revision == 2
             await until("the others are told", lambda: bool(watch.requests))
             body = json.loads(watch.requests[0].body)
             assert (body["type"], body["data"]["endpoint_id"]) == ("endpoint.failing", "gone")
@@ -99,7 +100,7 @@ async def test_an_endpoint_that_is_gone_is_disabled_and_what_was_parked_can_be_r
 
             gone.always = None
             enabled = definition() | {"enabled": True}
-            await registrar.publish(
+            await publisher.publish(
                 topics.ENDPOINTS, Definition("gone", 3, False, clock(), "a person", enabled)
             )
             await redrive(2)
@@ -117,4 +118,4 @@ async def test_an_endpoint_that_is_gone_is_disabled_and_what_was_parked_can_be_r
         assert all(each.signed for receiver in receivers.values() for each in receiver.requests)
     finally:
         worker.stop()
-        await registrar.stop()
+        await publisher.stop()

@@ -22,7 +22,8 @@ from schemas.contract import schema
 from schemas.time import clock
 from schemas.topics import Topic
 from streams.alerts.rule import dumped
-from streams.definitions import Definition, Registrar
+from streams.definitions.definition import Definition
+from streams.definitions.publisher import DefinitionPublisher
 from streams.notifications import metrics
 from streams.notifications.definitions import Definitions
 from streams.notifications.subscribing import Subscribing
@@ -60,10 +61,10 @@ def define(broker: Broker, topic: Topic, *definitions: dict[str, Any]) -> None:
 
 
 async def publish(broker: Broker, topic: Topic, *definitions: dict[str, Any]) -> None:
-    registrar = Registrar(broker.bootstrap)
+    publisher = DefinitionPublisher(broker.bootstrap)
     for each in definitions:
-        await registrar.publish(topic, Definition(each["id"], 1, False, clock(), "ada", each))
-    await registrar.stop()
+        await publisher.publish(topic, Definition(each["id"], 1, False, clock(), "ada", each))
+    await publisher.stop()
 
 
 def send(

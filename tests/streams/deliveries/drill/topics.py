@@ -15,7 +15,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from schemas import topics
 from schemas.codec import Codec
 from schemas.contract import schema
-from streams.definitions import Definition, Registrar
+from streams.definitions.definition import Definition
+from streams.definitions.publisher import DefinitionPublisher
 from streams.deliveries.endpoint import Endpoint, Secret
 from streams.deliveries.notification import Notification
 from streams.deliveries.secrets import Vault
@@ -35,16 +36,16 @@ async def set_up(
     bootstrap: str, vault: Vault, endpoints: Iterable[tuple[str, str, str]], timeout_s: float
 ) -> None:
     """Define the endpoints (id, URL, secret)."""
-    registrar = Registrar(bootstrap)
+    publisher = DefinitionPublisher(bootstrap)
     now = datetime.now(UTC)
     for id_, url, secret in endpoints:
         sealed = Secret(value=vault.encrypt(secret, id_), created_at=now)
         endpoint = Endpoint(id=id_, channel="webhook", url=url, secrets=[sealed], timeout=timeout_s)
         at = time.time_ns() // 1000
-        await registrar.publish(
+        await publisher.publish(
             topics.ENDPOINTS, Definition(id_, 1, False, at, "the drill", endpoint.document())
         )
-    await registrar.stop()
+    await publisher.stop()
 
 
 def notification(number: int, endpoint_id: str) -> Notification:

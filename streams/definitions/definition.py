@@ -1,18 +1,15 @@
-"""Something that a person has set up: how it is written to its topic, and read from it."""
+"""A definition: something that a person has set up, as a record of its topic."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from clients.kafka.publisher import Message, Publisher, PublishError
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.time import Micros, micros_of
-from schemas.topics import Topic
 
 _CODEC: Final = Codec(schema("Definition"))
-_WITHIN_S: Final = 20.0
 
 
 @dataclass(frozen=True)
@@ -59,29 +56,3 @@ def decode(value: bytes) -> Definition:
         record["changed_by"],
         definition,
     )
-
-
-class Registrar:
-    """Writes definitions. What it returns is the offset at which Kafka has them."""
-
-    def __init__(self, bootstrap: str) -> None:
-        self._publisher = Publisher(bootstrap, within_s=_WITHIN_S)
-
-    async def publish(self, topic: Topic, definition: Definition) -> int:
-        """Set up, or change. Raises KafkaError when Kafka doesn't take it in time."""
-        return await self._send(topic, definition.id, encode(definition))
-
-    async def delete(self, topic: Topic, id_: str) -> int:
-        """Take back. Raises KafkaError when Kafka doesn't take it in time."""
-        return await self._send(topic, id_, None)
-
-    async def stop(self) -> None:
-        """Send what waits, and leave."""
-        await self._publisher.stop()
-
-    async def _send(self, topic: Topic, key: str, value: bytes | None) -> int:
-        try:
-            (metadata,) = await self._publisher.publish([Message(topic.name, value, key.encode(), 0)])
-        except PublishError as error:
-            raise error.first from None
-        return int(metadata.offset)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.errors import SchemaError
-from streams.definitions import Definition, decode, encode
+from streams.definitions.definition import Definition, decode, encode
 
 CODEC = Codec(schema("Definition"))
 

@@ -10,13 +10,13 @@ from aiokafka.errors import KafkaError
 from api.errors import ChangedError, ConflictError, NotFoundError, UnavailableError
 from api.times import Clock
 from schemas.topics import Topic
-from streams.definitions import Definition
+from streams.definitions.definition import Definition
 
 _PATIENCE_S: Final = 5.0
 
 
-class Followed(Protocol):
-    """What is read, as `streams.catalogue.Catalogue` does it."""
+class DefinitionReader(Protocol):
+    """What is read, as `streams.topic.DefinitionTopic` does it."""
 
     unreadable: int
 
@@ -28,8 +28,8 @@ class Followed(Protocol):
     async def reached(self, offset: int) -> None: ...
 
 
-class Writer(Protocol):
-    """What writes, as `streams.definitions.Registrar` does it."""
+class DefinitionWriter(Protocol):
+    """What writes, as `streams.definitions.DefinitionPublisher` does it."""
 
     async def publish(self, topic: Topic, definition: Definition) -> int: ...
     async def delete(self, topic: Topic, id_: str) -> int: ...
@@ -45,7 +45,7 @@ class Kind:
     """What to do about one that comes from a file."""
 
 
-class Shelf:
+class DefinitionStore:
     """The definitions of a topic.
 
     One write at a time, each by the revision that it replaces, and done once this process has read it
@@ -53,7 +53,9 @@ class Shelf:
     moment the later one wins.
     """
 
-    def __init__(self, topic: Topic, kind: Kind, followed: Followed, writer: Writer, clock: Clock) -> None:
+    def __init__(
+        self, topic: Topic, kind: Kind, followed: DefinitionReader, writer: DefinitionWriter, clock: Clock
+    ) -> None:
         self._topic = topic
         self._kind = kind
         self._followed = followed

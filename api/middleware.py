@@ -15,7 +15,7 @@ _OPEN: Final = ("/health/", "/metrics")
 """For orchestrators and Prometheus, which ask by address."""
 
 
-class Gate:
+class ApiMiddleware:
     """Refuses requests for host names that are not ours (DNS rebinding), adds headers, counts answers.
 
     `hosts` are names without port; `*` takes any.

@@ -1,4 +1,4 @@
-"""What people have set up: rules, endpoints, silences. A compacted topic of Definitions, followed whole."""
+"""A compacted topic of definitions (rules, endpoints, silences), followed from its beginning."""
 
 import asyncio
 import logging
@@ -11,17 +11,17 @@ from aiokafka import TopicPartition
 from clients.kafka.follower import Follower, Records
 from schemas.errors import SchemaError
 from schemas.topics import Topic
-from streams.definitions import Definition, decode
+from streams.definitions.definition import Definition, decode
 
 log = logging.getLogger(__name__)
 
 _FETCH_MS: Final = 100
 
 
-class Catalogue:
+class DefinitionTopic:
     """The present definitions of a topic, by id. Kafka may come and go; what was read stays.
 
-    `async with catalogue:` follows the topic meanwhile. `on_change` is called, in the event loop, whenever
+    `async with topic:` follows it meanwhile. `on_change` is called, in the event loop, whenever
     definitions have changed; what it raises ends the following, and `failure` says so.
     """
 
@@ -46,7 +46,7 @@ class Catalogue:
         """Why it is not being followed; None while it is."""
         return self._follower.failure
 
-    async def __aenter__(self) -> "Catalogue":
+    async def __aenter__(self) -> "DefinitionTopic":
         self._following = asyncio.create_task(self._follower.run(), name=f"following {self._place.topic}")
         return self
 

@@ -19,13 +19,13 @@ _PATIENCE_S: Final = 10.0
 _REMEMBERED: Final = 20_000
 
 
-class Outlet(Protocol):
+class NotificationPublisher(Protocol):
     """What takes notifications."""
 
     async def send(self, notifications: Sequence[Notification]) -> None: ...
 
 
-class Courier:
+class KafkaNotificationPublisher:
     """Writes notifications, keyed by endpoint as the notifier does it. Connects on first use."""
 
     def __init__(self, bootstrap: str) -> None:
@@ -61,7 +61,7 @@ class Redriver:
     moment asks twice.
     """
 
-    def __init__(self, outlet: Outlet) -> None:
+    def __init__(self, outlet: NotificationPublisher) -> None:
         self._outlet = outlet
         self._redriven: OrderedDict[str, int] = OrderedDict()
 
