@@ -2,23 +2,29 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, tzinfo
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from fastapi import FastAPI
 
-from api.control import BODIES, Control
-from api.description import describe
-from api.health.readiness import Health
-from api.history.store import History
-from api.live.live import Live
-from api.metrics import ApiMetrics, Scrape
+from api.description import describe_bodies
+from api.metrics import ApiMetrics
 from api.middleware import ApiMiddleware
 from api.problems import answer_problems
-from api.routes import current, health, historical, page
-from api.times import Clock, system_clock
-from infra.liveness import Part
+from api.routes import (
+    alerts,
+    current,
+    deliveries,
+    endpoint_actions,
+    endpoints,
+    events,
+    health,
+    historical,
+    page,
+    rules,
+    silences,
+)
+from api.services import Services
 
 _ABOUT: Final = """
 Figures of chat services that call language models: requests, latencies, tokens, cost, errors, cache hits.
@@ -40,21 +46,29 @@ Background = Callable[[], AbstractAsyncContextManager[None]]
 """What runs as long as the app does."""
 
 
+ROUTERS: Final = (
+    current.router,
+    historical.router,
+    alerts.router,
+    rules.router,
+    silences.router,
+    endpoints.router,
+    endpoint_actions.router,
+    deliveries.router,
+    events.router,
+    health.router,
+    page.router,
+)
+
+
 def create_app(
-    *,
-    live: Live,
-    history: History,
-    health_checks: Health,
-    scrape: Scrape,
+    services: Services,
     metrics: ApiMetrics,
-    control: Control,
-    part: Part | None = None,
+    *,
     background: Background | None = None,
     hosts: Iterable[str] = (),
-    zone: tzinfo = UTC,
-    clock: Clock = system_clock,
 ) -> FastAPI:
-    """The application. `hosts` are further host names to serve; days begin at midnight of `zone`."""
+    """The application. `hosts` are further host names to serve."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -67,14 +81,11 @@ def create_app(
     app = FastAPI(
         title="Chatgauge", version=_version(), description=_ABOUT, lifespan=lifespan, redoc_url=None
     )
+    app.state.services = services
     answer_problems(app)
-    app.include_router(current.router(live, clock))
-    app.include_router(historical.router(history, clock, zone))
-    for routes in control.routers():
-        app.include_router(routes)
-    describe(app, BODIES)
-    app.include_router(health.router(health_checks, scrape, part or Part("api"), clock))
-    app.include_router(page.router())
+    for router in ROUTERS:
+        app.include_router(router)
+    describe_bodies(app, ROUTERS)
     app.add_middleware(ApiMiddleware, hosts=tuple(hosts), metrics=metrics)
     return app
 

@@ -1,21 +1,37 @@
 """What OpenAPI says of bodies that routes read themselves: their schemas, and examples."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 
 _TEMPLATE: Final = "#/components/schemas/{model}"
 
 
-def body(schema: str, example: Mapping[str, Any], *, required: bool = True) -> dict[str, Any]:
-    """`openapi_extra` of a route that takes a JSON object as the component `schema` describes it."""
-    content = {"schema": {"$ref": _TEMPLATE.format(model=schema)}, "example": example}
-    return {"requestBody": {"required": required, "content": {"application/json": content}}}
+class JsonBody(dict[str, Any]):
+    """`openapi_extra` of a route that takes a JSON object as `model` describes it.
+
+    `model` is a pydantic model, or a type adapter that the description is to call `name`.
+    """
+
+    def __init__(
+        self, model: Any, example: Mapping[str, Any], *, name: str | None = None, required: bool = True
+    ) -> None:
+        self.model = model
+        self.name: str = name or model.__name__
+        content = {"schema": {"$ref": _TEMPLATE.format(model=self.name)}, "example": example}
+        super().__init__(requestBody={"required": required, "content": {"application/json": content}})
 
 
-def describe(app: FastAPI, models: Mapping[str, Any]) -> None:
-    """Add these pydantic models (or type adapters) to the description's components, under these names."""
+def describe_bodies(app: FastAPI, routers: Iterable[APIRouter]) -> None:
+    """Add the models of these routers' bodies to the components of the app's description."""
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    models = {
+        route.openapi_extra.name: route.openapi_extra.model
+        for route in routes
+        if isinstance(route.openapi_extra, JsonBody)
+    }
     described = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -21,7 +21,7 @@ class AlertFollower(Follower):
 
     def __init__(self, bootstrap: str, alerts: OpenAlerts) -> None:
         super().__init__(bootstrap, [ALERTS.name], self._read, most_records=_AT_ONCE)
-        self._alerts = alerts
+        self.opened = alerts
         self._codec = Codec(schema(ALERTS.record))
         self.refused = 0
         """Records that could not be read."""
@@ -35,7 +35,7 @@ class AlertFollower(Follower):
         try:
             if value is None:
                 raise ValueError("a record without a value")
-            self._alerts.take(self._codec.decode(value))
+            self.opened.take(self._codec.decode(value))
         except (SchemaError, ValueError) as error:
             self.refused += 1
             _log.error("chat.alerts: a record could not be read: %s", error)

@@ -25,7 +25,7 @@ _MOST_SECRETS: Final = 8
 
 
 @dataclass(frozen=True)
-class Draft:
+class EndpointDraft:
     """An endpoint to be written, and the secret that is to be shown, once, if one was made."""
 
     endpoint: Endpoint
@@ -33,13 +33,13 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Drafting:
+class EndpointDrafting:
     """Makes endpoints out of what is sent. All methods raise InvalidError where that is wrong."""
 
     vault: Vault
     allowed: AllowList
 
-    def new(self, key: str, document: Mapping[str, Any], now: datetime) -> Draft:
+    def new(self, key: str, document: Mapping[str, Any], now: datetime) -> EndpointDraft:
         """A new endpoint; a webhook gets a secret."""
         given = self._given(key, document)
         given["credential"] = self._credential(key, document.get("credential"), None, now)
@@ -48,9 +48,9 @@ class Drafting:
             secret = new_secret()
             given["secrets"] = [self._sealed(key, secret, now)]
         endpoint = self._checked(_parsed(given))
-        return Draft(endpoint if endpoint.enabled else endpoint.disabled("made so", now), secret)
+        return EndpointDraft(endpoint if endpoint.enabled else endpoint.disabled("made so", now), secret)
 
-    def changed(self, held: Endpoint, document: Mapping[str, Any], now: datetime) -> Draft:
+    def changed(self, held: Endpoint, document: Mapping[str, Any], now: datetime) -> EndpointDraft:
         """The endpoint as it is to be. What is secret stays unless it is sent; so does what is masked."""
         given = {"channel": held.channel, **self._given(held.id, document)}
         if given["channel"] != held.channel:
@@ -72,9 +72,9 @@ class Drafting:
             kept = held if held.disabled_because else held.disabled("switched off", now)
             because = {"disabled_because": kept.disabled_because, "disabled_at": kept.disabled_at}
             endpoint = endpoint.model_copy(update=because)
-        return Draft(endpoint)
+        return EndpointDraft(endpoint)
 
-    def rotated(self, held: Endpoint, now: datetime, overlap: timedelta) -> Draft:
+    def rotated(self, held: Endpoint, now: datetime, overlap: timedelta) -> EndpointDraft:
         """With a new secret; those before it sign beside it for `overlap`."""
         if held.channel != "webhook":
             raise ConflictError(
@@ -91,7 +91,7 @@ class Drafting:
         ]
         kept = [each for each in older if each.holds(now)][: _MOST_SECRETS - 1]
         newest = Secret.model_validate(self._sealed(held.id, secret, now))
-        return Draft(held.model_copy(update={"secrets": [newest, *kept]}), secret)
+        return EndpointDraft(held.model_copy(update={"secrets": [newest, *kept]}), secret)
 
     def _given(self, key: str, document: Mapping[str, Any]) -> dict[str, Any]:
         if document.get("id", key) != key:
@@ -132,14 +132,16 @@ class Drafting:
         return endpoint
 
 
-def enabled(held: Endpoint) -> Draft:
+def enabled(held: Endpoint) -> EndpointDraft:
     """The endpoint, which is called from now on."""
-    return Draft(held.model_copy(update={"enabled": True, "disabled_because": None, "disabled_at": None}))
+    return EndpointDraft(
+        held.model_copy(update={"enabled": True, "disabled_because": None, "disabled_at": None})
+    )
 
 
-def disabled(held: Endpoint, because: str, now: datetime) -> Draft:
+def disabled(held: Endpoint, because: str, now: datetime) -> EndpointDraft:
     """The endpoint, whose notifications are parked from now on."""
-    return Draft(held.disabled(because, now))
+    return EndpointDraft(held.disabled(because, now))
 
 
 def read(definition: Definition) -> Endpoint:

@@ -1,4 +1,4 @@
-"""The definitions of one topic: read as they are followed, written so that nobody's change gets lost."""
+"""The definitions of a topic: read as they are followed, written so that nobody's change gets lost."""
 
 import asyncio
 from collections.abc import Coroutine, Mapping
@@ -29,16 +29,17 @@ class DefinitionReader(Protocol):
 
 
 class DefinitionWriter(Protocol):
-    """What writes, as `streams.definitions.DefinitionPublisher` does it."""
+    """What publishes them: `streams.definitions.publisher.DefinitionPublisher`."""
 
     async def publish(self, topic: Topic, definition: Definition) -> int: ...
     async def delete(self, topic: Topic, id_: str) -> int: ...
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What a shelf's definitions are called: `rule`, and under which address they are."""
+class DefinitionKind:
+    """Definitions of one topic: what one is called (`rule`), and under which address they are."""
 
+    topic: Topic
     name: str
     address: str
     provisioned: str = ""
@@ -54,11 +55,10 @@ class DefinitionStore:
     """
 
     def __init__(
-        self, topic: Topic, kind: Kind, followed: DefinitionReader, writer: DefinitionWriter, clock: Clock
+        self, kind: DefinitionKind, reader: DefinitionReader, writer: DefinitionWriter, clock: Clock
     ) -> None:
-        self._topic = topic
         self._kind = kind
-        self._followed = followed
+        self._reader = reader
         self._writer = writer
         self._clock = clock
         self._writing = asyncio.Lock()
@@ -66,12 +66,12 @@ class DefinitionStore:
     async def all(self) -> list[Definition]:
         """All of them, by id. Raises UnavailableError while they have not been read."""
         await self._read()
-        return [self._followed.items[key] for key in sorted(self._followed.items)]
+        return [self._reader.items[key] for key in sorted(self._reader.items)]
 
     async def get(self, key: str) -> Definition:
         """The one with this id. Raises NotFoundError, UnavailableError."""
         await self._read()
-        found = self._followed.items.get(key)
+        found = self._reader.items.get(key)
         if found is None:
             raise NotFoundError(
                 f"There is no {self._kind.name} {key!r}: {self._kind.address} lists what there is.",
@@ -83,7 +83,7 @@ class DefinitionStore:
         """A new one. Raises ConflictError when there is one of this id already."""
         async with self._writing:
             await self._read()
-            held = self._followed.items.get(key)
+            held = self._reader.items.get(key)
             if held is not None:
                 self._refuse_provisioned(held)
                 raise ConflictError(
@@ -109,14 +109,14 @@ class DefinitionStore:
         """A new one, or another version of the one there is, whichever. Raises as `replace` does."""
         async with self._writing:
             await self._read()
-            revision = (await self._held(key, None)).revision if key in self._followed.items else 0
+            revision = (await self._held(key, None)).revision if key in self._reader.items else 0
             return await self._write(self._made(key, revision + 1, document, by))
 
     async def remove(self, key: str, expected: int | None) -> None:
         """Delete one. Raises as `replace` does."""
         async with self._writing:
             await self._held(key, expected)
-            await self._written(self._writer.delete(self._topic, key))
+            await self._written(self._writer.delete(self._kind.topic, key))
 
     async def _held(self, key: str, expected: int | None) -> Definition:
         held = await self.get(key)
@@ -148,14 +148,14 @@ class DefinitionStore:
         )
 
     async def _write(self, made: Definition) -> Definition:
-        await self._written(self._writer.publish(self._topic, made))
+        await self._written(self._writer.publish(self._kind.topic, made))
         return made
 
     async def _written(self, writing: Coroutine[Any, Any, int]) -> None:
         """Done when Kafka has it, and this process has read it."""
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                await self._followed.reached(await writing)
+                await self._reader.reached(await writing)
         except (KafkaError, OSError, TimeoutError) as error:
             raise UnavailableError(
                 f"Kafka does not answer ({type(error).__name__}): the {self._kind.name} may have been "
@@ -166,10 +166,10 @@ class DefinitionStore:
     async def _read(self) -> None:
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                await self._followed.ready()
+                await self._reader.ready()
         except TimeoutError:
             raise UnavailableError(
-                f"{self._topic.name} has not been read yet: is Kafka there, and the topic? "
+                f"{self._kind.topic.name} has not been read yet: is Kafka there, and the topic? "
                 "(chatgauge topics creates it)",
                 where="kafka",
             ) from None

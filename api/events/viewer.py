@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from api.alerting.archive import Archive
+from api.alerting.alerts import Alerts
 from api.alerting.cursor import Cursor
-from api.alerting.follower import AlertFollower
-from api.alerting.opened import OpenAlerts, Record
+from api.alerting.opened import Record
 from api.clickhouse import ClickHouse
 from api.errors import BadParameterError, NotFoundError, UnavailableError
 from api.events import completeness, sql
@@ -28,18 +27,9 @@ _WIDER: Final = 8
 class Viewer:
     """Questions of raw events. All raise as `ClickHouse.rows` does."""
 
-    def __init__(
-        self,
-        clickhouse: ClickHouse,
-        archive: Archive,
-        alerts: OpenAlerts,
-        follower: AlertFollower,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, clickhouse: ClickHouse, alerts: Alerts, clock: Clock) -> None:
         self._clickhouse = clickhouse
-        self._archive = archive
         self._alerts = alerts
-        self._follower = follower
         self._clock = clock
 
     async def of_alert(
@@ -94,15 +84,15 @@ class Viewer:
         return _answer(covers, rows, missing, more=False)
 
     async def _record(self, alert_id: str, transition: int | None) -> Record:
-        live = self._alerts.get(alert_id)
+        live = self._alerts.opened.get(alert_id)
         if live is not None and transition in (None, live["transition"]):
             return live
-        known = await self._archive.transitions(alert_id)
+        known = await self._alerts.archive.transitions(alert_id)
         found = [row for row in known if transition in (None, row["transition"])]
         if found:
             return found[-1]
         if live is None and not known:
-            if not self._follower.caught_up:
+            if not self._alerts.follower.caught_up:
                 raise UnavailableError(
                     f"The alert {alert_id!r} is not in ClickHouse, and chat.alerts is still being read.",
                     where="kafka",

@@ -2,37 +2,26 @@
 
 import asyncio
 
-from api.control import Control
 from api.errors import UnavailableError
-from api.health.probe import Probe
-from api.health.progress import Progress
+from api.health.monitored import Monitored
 from api.history.store import History
-from api.live.live import Live
-from api.live.reader import Reader
 from api.models.health import Check, Readiness
 from api.times import Clock
+from schemas.time import SECOND
 
 
 class Health:
     """Looks at Kafka, ClickHouse, what the API reads itself, and every follower's progress."""
 
-    def __init__(
-        self,
-        probe: Probe,
-        progress: Progress,
-        reader: Reader,
-        live: Live,
-        history: History,
-        control: Control,
-        clock: Clock,
-    ) -> None:
-        self._probe = probe
-        self._progress = progress
-        self._reader = reader
-        self._live = live
+    def __init__(self, monitored: Monitored, history: History, clock: Clock) -> None:
+        self._monitored = monitored
         self._history = history
-        self._control = control
         self._clock = clock
+        self._started = clock()
+
+    def uptime_s(self) -> float:
+        """Seconds since the process began."""
+        return (self._clock() - self._started) / SECOND
 
     async def ready(self) -> Readiness:
         """All checks, each with what is wrong."""
@@ -47,7 +36,7 @@ class Health:
         return Readiness(status="not ready" if awaiting else "ready", awaiting=awaiting, checks=checks)
 
     def _kafka(self) -> Check:
-        failure = self._probe.failure
+        failure = self._monitored.probe.failure
         return Check(name="kafka", part="kafka", ok=failure is None, detail=failure or "answers")
 
     async def _clickhouse(self) -> Check:
@@ -65,13 +54,13 @@ class Health:
         return Check(name="clickhouse", part="clickhouse", ok=True, detail="answers")
 
     def _live_state(self) -> Check:
-        failure = self._reader.failure
-        if failure is None and not self._live.caught_up:
+        failure = self._monitored.reader.failure
+        if failure is None and not self._monitored.live.caught_up:
             failure = "the API is still reading the windows that were there when it started"
         return Check(name="live state", part="api", ok=failure is None, detail=failure or "caught up")
 
     def _definitions(self) -> Check:
-        failures = self._control.failures()
+        failures = self._monitored.definitions.failures() + self._monitored.alerts.missing()
         return Check(
             name="alerts and definitions",
             part="api",
@@ -89,5 +78,5 @@ class Health:
                 lag=verdict.lag,
                 stuck_partitions=list(verdict.stuck),
             )
-            for verdict in self._progress.judge(self._clock())
+            for verdict in self._monitored.progress.judge(self._clock())
         ]

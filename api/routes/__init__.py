@@ -1,1 +1,1 @@
-"""What can be asked over HTTP: one router per subject, made from what it needs."""
+"""What can be asked over HTTP: one module and one `router` per subject; `api.app` lists them."""

@@ -10,17 +10,14 @@ from fastapi.staticfiles import StaticFiles
 PAGE: Final = Path(__file__).parent.parent / "page"
 _POLICY: Final = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
+router = APIRouter(include_in_schema=False)
+router.mount("/page", StaticFiles(directory=PAGE), name="page")
 
-def router() -> APIRouter:
-    """The page and what it loads."""
-    routes = APIRouter(include_in_schema=False)
 
-    @routes.get("/")
-    async def page() -> FileResponse:
-        return FileResponse(
-            PAGE / "index.html",
-            headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"},
-        )
-
-    routes.mount("/page", StaticFiles(directory=PAGE), name="page")
-    return routes
+@router.get("/")
+async def page() -> FileResponse:
+    """The page; what it loads is below `/page`."""
+    return FileResponse(
+        PAGE / "index.html",
+        headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"},
+    )

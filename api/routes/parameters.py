@@ -40,9 +40,7 @@ KeyParameter = Annotated[
 ]
 _INCLUDE: Final = "Which events count: `live`, `imported` (replayed traces, backfills), or `all`."
 IncludeParameter = Annotated[Include, Query(description=_INCLUDE)]
-
-
-IdParameter = Annotated[str, Path(description="The id.", max_length=200)]
+IdParameter = Annotated[str, Path(alias="id", description="The id.", max_length=200)]
 CursorParameter = Annotated[
     str | None, Query(description="`next` of the page before, to go on behind it.", max_length=1_000)
 ]

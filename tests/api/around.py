@@ -14,15 +14,15 @@ from api.alerting.follower import AlertFollower
 from api.alerting.notifications import NotificationPublisher
 from api.alerting.opened import OpenAlerts
 from api.app import create_app
-from api.control import FOLLOWED, Control
+from api.definitions.definitions import FOLLOWED
 from api.definitions.store import DefinitionReader, DefinitionWriter
 from api.health.probe import Probe
 from api.health.progress import Progress
-from api.health.readiness import Health
 from api.history.store import History
 from api.live.live import Live
 from api.live.reader import Reader
-from api.metrics import ApiMetrics, Scrape
+from api.metrics import ApiMetrics
+from api.services import Connections, Options, assemble
 from api.times import Clock
 from infra.liveness import Part
 from infra.settings import ClickHouseSettings, NotificationSettings, WindowSettings
@@ -93,7 +93,7 @@ class Sent:
     def __init__(self) -> None:
         self.notifications: list[Notification] = []
 
-    async def send(self, notifications: Sequence[Notification]) -> None:
+    async def publish(self, notifications: Sequence[Notification]) -> None:
         self.notifications += notifications
 
 
@@ -117,9 +117,9 @@ class Around:
         self,
         clickhouse: ClickHouseSettings,
         *,
-        followed: Mapping[str, DefinitionReader] | None = None,
+        readers: Mapping[str, DefinitionReader] | None = None,
         writer: DefinitionWriter | None = None,
-        outlet: NotificationPublisher | None = None,
+        notifications: NotificationPublisher | None = None,
         clock: Clock | None = None,
         admin_key: str | None = KEY,
         allow: Sequence[str] = (),
@@ -140,45 +140,30 @@ class Around:
         self.client = httpx.AsyncClient(trust_env=False)
         self.vault = Vault([bytes(32)])
         self.backtester = Backtester(clickhouse, WindowSettings(), NotificationSettings())
-        self.control = Control(
-            followed=followed or self.topics.by_name,
-            writer=writer or self.topics,
-            outlet=outlet or self.sent,
-            follower=self.follower,
-            alerts=self.alerts,
-            clickhouse=self.history,
+        connections = Connections(
+            live=self.live,
+            reader=self.reader,
+            progress=self.progress,
+            probe=self.probe,
+            topics=readers or self.topics.by_name,
+            definitions=writer or self.topics,
+            notifications=notifications or self.sent,
+            alerts=self.follower,
+            history=self.history,
             backtester=self.backtester,
+            client=self.client,
+        )
+        options = Options(
             open_vault=lambda: self.vault,
-            clock=clock,
             allowed=AllowList.of(allow),
             admin_key=admin_key,
+            parts=parts or {},
         )
         metrics = ApiMetrics()
         self.uptime_s = 0.0
         self.part = Part("api", clock=lambda: self.uptime_s)
-        self.app: FastAPI = create_app(
-            part=self.part,
-            live=self.live,
-            history=self.history,
-            health_checks=Health(
-                self.probe, self.progress, self.reader, self.live, self.history, self.control, clock
-            ),
-            scrape=Scrape(
-                metrics,
-                parts or {},
-                client=self.client,
-                live=self.live,
-                reader=self.reader,
-                progress=self.progress,
-                probe=self.probe,
-                control=self.control,
-                clock=clock,
-            ),
-            metrics=metrics,
-            control=self.control,
-            hosts=["chat.example"],
-            clock=clock,
-        )
+        self.services = assemble(connections, options, metrics, self.part, clock)
+        self.app: FastAPI = create_app(self.services, metrics, hosts=["chat.example"])
 
     def reads_alerts(self) -> None:
         """`chat.alerts` is being followed, and has been read."""

@@ -421,10 +421,10 @@ class TestHistory:
     async def test_what_has_been_open_for_longer_than_kafka_remembers_is_recalled(
         self, around: Around
     ) -> None:
-        await around.control.recall()
+        await around.services.alerts.recall()
         assert [each["alert_id"] for each in around.alerts.open()] == ["al_1"]
         around.time.passes(40 * 86_400)
-        await around.control.recall()
+        await around.services.alerts.recall()
         assert [each["alert_id"] for each in around.alerts.open()] == ["al_4", "al_1"]
 
     async def test_what_there_never_was_is_not_found(self, http: httpx.AsyncClient) -> None:

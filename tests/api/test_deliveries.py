@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.alerting.notifications import Redriver
+from api.alerting.redriving import Redriver
 from api.models.endpoints import ENDPOINT_EXAMPLE
 from infra.settings import ClickHouseSettings
 from schemas.time import MINUTE, SECOND
@@ -212,8 +212,8 @@ class TestSendingAgain:
     async def test_a_long_redrive_goes_on_where_it_was(
         self, around: Around, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("api.routes.endpoints._PAGE", 1)
-        monkeypatch.setattr("api.routes.endpoints.MOST_REDRIVEN", 3)
+        monkeypatch.setattr("api.alerting.redriving.PAGE", 1)
+        monkeypatch.setattr("api.alerting.redriving.MOST_REDRIVEN", 3)
         span: dict[str, Any] = {"start": "2026-05-04T12:00:00Z", "which": "all"}
         first = (await http.post("/api/endpoints/oncall/redrive", json=span)).json()
         assert first["redriven"] == 3

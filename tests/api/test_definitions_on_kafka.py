@@ -15,7 +15,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from api.alerting.notifications import KafkaNotificationPublisher
-from api.control import FOLLOWED
+from api.definitions.definitions import FOLLOWED
 from api.models.endpoints import ENDPOINT_EXAMPLE
 from api.models.rules import RULE_EXAMPLE
 from api.models.silences import SILENCE_EXAMPLE
@@ -42,14 +42,16 @@ def kafka_with_topics(fresh_kafka: str, create_topics: Callable[..., None]) -> s
 @asynccontextmanager
 async def on_kafka(kafka: str, clickhouse: ClickHouseSettings) -> AsyncIterator[httpx.AsyncClient]:
     """The application as a process has it, and a client that holds the key."""
-    publisher, courier = DefinitionPublisher(kafka), KafkaNotificationPublisher(kafka)
+    publisher, notifications = DefinitionPublisher(kafka), KafkaNotificationPublisher(kafka)
     topics = {topic.name: DefinitionTopic(kafka, topic) for topic in FOLLOWED}
     async with AsyncExitStack() as stack:
         for topic in topics.values():
             await stack.enter_async_context(topic)
         stack.push_async_callback(publisher.stop)
-        stack.push_async_callback(courier.stop)
-        around = Around(clickhouse, followed=topics, writer=publisher, outlet=courier, kafka=kafka)
+        stack.push_async_callback(notifications.stop)
+        around = Around(
+            clickhouse, readers=topics, writer=publisher, notifications=notifications, kafka=kafka
+        )
         await stack.enter_async_context(around)
         following = asyncio.create_task(around.follower.run())
         http = await stack.enter_async_context(around.http())
