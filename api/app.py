@@ -44,8 +44,6 @@ Chatgauge first started.
 
 Background = Callable[[], AbstractAsyncContextManager[None]]
 """What runs as long as the app does."""
-
-
 ROUTERS: Final = (
     current.router,
     historical.router,

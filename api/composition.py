@@ -17,7 +17,7 @@ from api.alerting.notifications import KafkaNotificationPublisher
 from api.alerting.opened import OpenAlerts
 from api.app import create_app
 from api.definitions.definitions import FOLLOWED
-from api.health.following import Reading, tell
+from api.health.following import Reading, declare_waits
 from api.health.probe import Probe
 from api.health.progress import Progress
 from api.history.store import History
@@ -64,7 +64,7 @@ def build(
     part = part or Part("api")
     metrics = ApiMetrics()
     process = _Process(kafka.bootstrap, clickhouse, windows, limits or Limits(), clock)
-    services = assemble(process.connections(), _options(api, windows), metrics, part, clock)
+    services = assemble(process.connections, _options(api, windows), metrics, part, clock)
     first_key = services.options.admin_key is None
 
     @contextlib.asynccontextmanager
@@ -89,39 +89,31 @@ class _Process:
         limits: Limits,
         clock: Clock,
     ) -> None:
+        live = Live(LiveState(limits))
+        reader, progress = Reader(bootstrap, live, clock, limits), Progress()
         self._clock = clock
-        self._live = Live(LiveState(limits))
-        self._reader = Reader(bootstrap, self._live, clock, limits)
-        self._progress = Progress()
-        self._probe = Probe(bootstrap, self._progress, self._live, self._reader, clock)
         self._topics = {topic.name: DefinitionTopic(bootstrap, topic) for topic in FOLLOWED}
         self._definitions = DefinitionPublisher(bootstrap)
         self._notifications = KafkaNotificationPublisher(bootstrap)
-        self._alerts = AlertFollower(bootstrap, OpenAlerts())
-        self._history = History(clickhouse)
-        self._backtester = Backtester(clickhouse, windows, NotificationSettings())
-        self._client = httpx.AsyncClient(trust_env=False)
-
-    def connections(self) -> Connections:
-        """As the services take them."""
-        return Connections(
-            live=self._live,
-            reader=self._reader,
-            progress=self._progress,
-            probe=self._probe,
+        self.connections = Connections(
+            live=live,
+            reader=reader,
+            progress=progress,
+            probe=Probe(bootstrap, progress, live, reader, clock),
             topics=self._topics,
             definitions=self._definitions,
             notifications=self._notifications,
-            alerts=self._alerts,
-            history=self._history,
-            backtester=self._backtester,
-            client=self._client,
+            alerts=AlertFollower(bootstrap, OpenAlerts()),
+            history=History(clickhouse),
+            backtester=Backtester(clickhouse, windows, NotificationSettings()),
+            client=httpx.AsyncClient(trust_env=False),
         )
 
     @contextlib.asynccontextmanager
     async def running(self, part: Part, once: Mapping[str, Work]) -> AsyncIterator[None]:
         """Read and follow meanwhile, and do what is to be done `once`."""
-        async with self._live, self._history, self._client, contextlib.AsyncExitStack() as stack:
+        made = self.connections
+        async with made.live, made.history, made.client, contextlib.AsyncExitStack() as stack:
             part.attend()
             for topic in self._topics.values():
                 await stack.enter_async_context(topic)
@@ -135,16 +127,17 @@ class _Process:
                 part.stopping(_STOPPED_WITHIN_S)
 
     def _reading(self, part: Part) -> dict[str, Work]:
+        reader, probe, alerts = self.connections.reader, self.connections.probe, self.connections.alerts
         readings: dict[str, Reading] = {
-            "live state": self._reader,
-            "progress of the groups": self._probe,
-            ALERTS.name: self._alerts,
+            "live state": reader,
+            "progress of the groups": probe,
+            ALERTS.name: alerts,
         }
         return {
-            "reading of windows": self._reader.run(),
-            "probe of the groups": self._probe.run(),
-            f"following {ALERTS.name}": self._alerts.run(),
-            "liveness": tell(part, {**readings, **self._topics}),
+            "reading of windows": reader.run(),
+            "probe of the groups": probe.run(),
+            f"following {ALERTS.name}": alerts.run(),
+            "liveness": declare_waits(part, {**readings, **self._topics}),
         }
 
     async def show_first_key(self) -> None:

@@ -63,4 +63,4 @@ class Alerts:
             ),
         )
         for record in page.rows:
-            self.opened.take(record)
+            self.opened.apply(record)

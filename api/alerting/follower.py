@@ -35,7 +35,7 @@ class AlertFollower(Follower):
         try:
             if value is None:
                 raise ValueError("a record without a value")
-            self.opened.take(self._codec.decode(value))
+            self.opened.apply(self._codec.decode(value))
         except (SchemaError, ValueError) as error:
             self.refused += 1
             _log.error("chat.alerts: a record could not be read: %s", error)

@@ -22,7 +22,7 @@ class OpenAlerts:
         self.firing: dict[str, dict[str, Transition]] = {}
         """Those that fire, by rule and id."""
 
-    def take(self, record: Record) -> None:
+    def apply(self, record: Record) -> None:
         """A transition, or a correction of one. What is known already, or older, changes nothing."""
         key = record["alert_id"]
         held = self.get(key)

@@ -17,7 +17,7 @@ class Reading(Protocol):
         """Why it is not reading; None while it is."""
 
 
-async def tell(part: Part, readings: Mapping[str, Reading]) -> None:
+async def declare_waits(part: Part, readings: Mapping[str, Reading]) -> None:
     """Declares of each what it waits for, until cancelled."""
     while True:
         for name, reading in readings.items():

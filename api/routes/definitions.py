@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
@@ -14,6 +14,11 @@ from api.definitions.revision import IfMatch, etag, expected, required
 from api.description import JsonBody
 from api.routes.parameters import IdParameter, problems
 
+_CREATE: Final = (400, 401, 403, 409, 413, 415, 429, 503)
+_READ: Final = (404, 503)
+_REPLACE: Final = (400, 401, 403, 404, 409, 412, 413, 415, 428, 429, 503)
+_DELETE: Final = (400, 401, 403, 404, 409, 412, 429, 503)
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -21,18 +26,18 @@ class Operation:
 
     summary: str
     description: str
-    answer: type[BaseModel] | None
+    answer: type[BaseModel] | None = None
     """None for a route that answers nothing."""
-    problems: tuple[int, ...]
-    """The failures that the API's description lists."""
+    problems: tuple[int, ...] | None = None
+    """The failures that the API's description lists, where they are others than usual."""
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self, usual: tuple[int, ...]) -> dict[str, Any]:
         """For the decorator of the route."""
         return {
             "summary": self.summary,
             "description": self.description,
             "response_model": self.answer,
-            "responses": problems(*self.problems),
+            "responses": problems(*(self.problems or usual)),
         }
 
 
@@ -64,7 +69,7 @@ class DefinitionRoutes:
     def _add_create(self, router: APIRouter, operation: Operation) -> None:
         editing = Depends(self.editor)
 
-        @router.post("", status_code=201, openapi_extra=self.body, **operation.arguments())
+        @router.post("", status_code=201, openapi_extra=self.body, **operation.arguments(_CREATE))
         async def create(
             by: AdminDep, editor: Annotated[DefinitionEditor, editing], request: Request, response: Response
         ) -> Any:
@@ -76,7 +81,7 @@ class DefinitionRoutes:
     def _add_read(self, router: APIRouter, operation: Operation) -> None:
         editing, presenting = Depends(self.editor), Depends(self.presenter)
 
-        @router.get("/{id}", **operation.arguments())
+        @router.get("/{id}", **operation.arguments(_READ))
         async def one(
             key: IdParameter,
             editor: Annotated[DefinitionEditor, editing],
@@ -90,7 +95,7 @@ class DefinitionRoutes:
     def _add_replace(self, router: APIRouter, operation: Operation) -> None:
         editing = Depends(self.editor)
 
-        @router.put("/{id}", openapi_extra=self.body, **operation.arguments())
+        @router.put("/{id}", openapi_extra=self.body, **operation.arguments(_REPLACE))
         async def replace(
             key: IdParameter,
             by: AdminDep,
@@ -109,7 +114,7 @@ class DefinitionRoutes:
     def _add_delete(self, router: APIRouter, operation: Operation) -> None:
         editing = Depends(self.editor)
 
-        @router.delete("/{id}", status_code=204, **operation.arguments())
+        @router.delete("/{id}", status_code=204, **operation.arguments(_DELETE))
         async def delete(
             key: IdParameter,
             by: AdminDep,

@@ -1,7 +1,5 @@
 """`/api/endpoints`: where notifications go. What can be done with one is in `endpoint_actions`."""
 
-from typing import Final
-
 from fastapi import APIRouter
 
 from api.access.dependencies import IsAdminDep
@@ -21,8 +19,6 @@ from api.models.endpoints import (
 from api.routes.definitions import DefinitionRoutes, Operation
 from api.routes.parameters import problems
 from streams.definitions.definition import Definition
-
-_CHANGE: Final = (400, 401, 403, 404, 409, 412, 429, 503)
 
 router = APIRouter(prefix="/api/endpoints", tags=["endpoints"])
 
@@ -60,7 +56,6 @@ DefinitionRoutes(
         "Make an endpoint",
         "A webhook gets a signing secret, which this answer shows and no other. Without `id` it gets one.",
         EndpointWithSecret,
-        (400, 401, 403, 409, 413, 415, 429, 503),
     ),
     read=Operation(
         "One endpoint",
@@ -72,12 +67,9 @@ DefinitionRoutes(
         "Replace an endpoint",
         "Its secrets stay, and its credential unless another is sent. What is masked stays as it is.",
         EndpointAnswer,
-        (*_CHANGE, 413, 415, 428),
     ),
     delete=Operation(
         "Delete an endpoint",
         "What is still to be delivered to it is not delivered. To keep that, disable it instead.",
-        None,
-        _CHANGE,
     ),
 ).add_to(router)

@@ -100,24 +100,19 @@ DefinitionRoutes(
         "Make a rule",
         "Judged within a second, on every worker. Without `id` it gets one that is made of its name.",
         RuleAnswer,
-        (400, 401, 403, 409, 413, 415, 429, 503),
     ),
     read=Operation(
         "One rule",
         "The header `ETag` has its revision, for `If-Match` of a change.",
         RuleAnswer,
-        (404, 503),
     ),
     replace=Operation(
         "Replace a rule",
         "Its open alerts go on, by the new version. A rule that is not `enabled` resolves its alerts.",
         RuleAnswer,
-        (400, 401, 403, 404, 409, 412, 413, 415, 428, 429, 503),
     ),
     delete=Operation(
         "Delete a rule",
         "Its open alerts resolve. With `If-Match` only when it still has that revision.",
-        None,
-        (400, 401, 403, 404, 409, 412, 429, 503),
     ),
 ).add_to(router)

@@ -87,7 +87,6 @@ DefinitionRoutes(
         "A silence, and what it has held back",
         "What it has held back comes from ClickHouse; without it, the answer says so.",
         SilenceDetail,
-        (404, 503),
     ),
 ).add_to(router)
 

@@ -28,28 +28,28 @@ class TestOpenAlerts:
 
     def test_the_newest_transition_holds_and_the_one_that_changed_last_comes_first(self) -> None:
         alerts = OpenAlerts()
-        alerts.take(alert(state="pending"))
-        alerts.take(alert(alert_id="al_2", changed_at=NOON))
-        alerts.take(alert(transition=2))
+        alerts.apply(alert(state="pending"))
+        alerts.apply(alert(alert_id="al_2", changed_at=NOON))
+        alerts.apply(alert(transition=2))
         assert self.states(alerts) == [("al_2", "firing", 1), ("al_1", "firing", 2)]
 
     def test_what_is_told_again_or_late_changes_nothing(self) -> None:
         alerts = OpenAlerts()
         for record in (alert(transition=2, value=1.0), alert(transition=2, value=2.0), alert(transition=1)):
-            alerts.take(record)
+            alerts.apply(record)
         assert alerts.open()[0]["value"] == 1.0
 
     def test_a_correction_replaces_the_figures(self) -> None:
         alerts = OpenAlerts()
-        alerts.take(alert())
-        alerts.take(alert(revision=1, value=0.2))
+        alerts.apply(alert())
+        alerts.apply(alert(revision=1, value=0.2))
         assert [each["value"] for each in alerts.open()] == [0.2]
 
     def test_a_resolved_alert_is_not_open_and_still_known(self) -> None:
         alerts = OpenAlerts()
-        alerts.take(alert())
-        alerts.take(alert(transition=2, state="resolved"))
-        alerts.take(alert(transition=1))
+        alerts.apply(alert())
+        alerts.apply(alert(transition=2, state="resolved"))
+        alerts.apply(alert(transition=1))
         assert (alerts.open(), alerts.firing) == ([], {})
         known = alerts.get("al_1")
         assert known is not None
@@ -58,14 +58,14 @@ class TestOpenAlerts:
     def test_only_so_many_resolved_ones_are_known(self) -> None:
         alerts = OpenAlerts(most_resolved=2)
         for n in range(3):
-            alerts.take(alert(alert_id=f"al_{n}", state="resolved"))
+            alerts.apply(alert(alert_id=f"al_{n}", state="resolved"))
         assert [alerts.get(f"al_{n}") is not None for n in range(3)] == [False, True, True]
 
     def test_those_that_fire_are_known_by_their_rule(self) -> None:
         alerts = OpenAlerts()
-        alerts.take(alert())
-        alerts.take(alert(alert_id="al_2", state="pending"))
-        alerts.take(alert(alert_id="al_3", rule_id="other"))
+        alerts.apply(alert())
+        alerts.apply(alert(alert_id="al_2", state="pending"))
+        alerts.apply(alert(alert_id="al_3", rule_id="other"))
         assert {rule: list(of_rule) for rule, of_rule in alerts.firing.items()} == {
             "error-rate": ["al_1"],
             "other": ["al_3"],
@@ -105,7 +105,7 @@ class TestCurrent:
     async def test_an_open_alert_says_what_why_and_where_there_is_more(
         self, around: Around, http: httpx.AsyncClient
     ) -> None:
-        around.alerts.take(alert())
+        around.alerts.apply(alert())
         body = (await http.get("/api/alerts")).json()
         assert (body["complete"], body["missing"], body["left_out"]) == (True, [], 0)
         (told,) = body["alerts"]
@@ -129,9 +129,9 @@ class TestCurrent:
     async def test_alerts_are_chosen_by_state_severity_rule_and_label(
         self, around: Around, http: httpx.AsyncClient
     ) -> None:
-        around.alerts.take(alert())
-        around.alerts.take(alert(alert_id="al_2", state="pending", severity="info", rule_id="slow"))
-        around.alerts.take(alert(alert_id="al_3", group=["service=search"], changed_at=NOON))
+        around.alerts.apply(alert())
+        around.alerts.apply(alert(alert_id="al_2", state="pending", severity="info", rule_id="slow"))
+        around.alerts.apply(alert(alert_id="al_3", group=["service=search"], changed_at=NOON))
 
         async def ids(query: str) -> list[str]:
             return [each["alert_id"] for each in (await http.get(f"/api/alerts?{query}")).json()["alerts"]]
@@ -174,7 +174,7 @@ class TestHeldBack:
     async def test_a_silence_holds_back_what_it_matches_while_it_holds(
         self, around: Around, http: httpx.AsyncClient
     ) -> None:
-        around.alerts.take(alert())
+        around.alerts.apply(alert())
         silence = {"matchers": ["team=support"], "duration": "1h", "author": "Ada", "reason": "moving"}
         made = (await http.post("/api/silences", json=silence)).json()
         held = await self.held(http)
@@ -187,7 +187,7 @@ class TestHeldBack:
     async def test_an_acknowledgement_holds_until_it_is_taken_back_or_the_alert_resolves(
         self, around: Around, http: httpx.AsyncClient
     ) -> None:
-        around.alerts.take(alert())
+        around.alerts.apply(alert())
         made = await http.post("/api/alerts/al_1/acknowledge", json={"author": "Ada", "reason": "on it"})
         assert made.status_code == 200
         told = made.json()
@@ -198,7 +198,7 @@ class TestHeldBack:
         assert (await http.delete(f"/api/silences/{told['id']}")).json()["state"] == "expired"
         assert await self.held(http) is None
         await http.post("/api/alerts/al_1/acknowledge", json={"author": "Ada"})
-        around.alerts.take(alert(transition=2, state="resolved"))
+        around.alerts.apply(alert(transition=2, state="resolved"))
         assert (await http.get("/api/silences")).json() == {"silences": []}
         assert (await http.get("/api/silences?state=expired")).json()["silences"][0]["alert_id"] == "al_1"
 
@@ -207,8 +207,8 @@ class TestHeldBack:
     ) -> None:
         total = RULE_EXAMPLE | {"id": "down", "grouping": "total", "inhibits": ["error-rate"]}
         await around.topics.publish(RULES, Definition("down", 1, False, NOON, "", total))
-        around.alerts.take(alert())
-        around.alerts.take(
+        around.alerts.apply(alert())
+        around.alerts.apply(
             alert(alert_id="al_0", rule_id="down", grouping="total", group=[], changed_at=NOON - 100 * SECOND)
         )
         held = await self.held(http)
@@ -218,26 +218,26 @@ class TestHeldBack:
         quiet = RULE_EXAMPLE | {"quiet_hours": [{"start": "11:00", "end": "13:00"}]}
         made = await http.put("/api/rules/error-rate", json=quiet, headers={"If-Match": "*"})
         assert made.status_code == 200, made.text
-        around.alerts.take(alert())
+        around.alerts.apply(alert())
         assert (await self.held(http))["what"] == "quiet"
 
     async def test_an_alert_that_no_endpoint_wants_is_unmatched(
         self, around: Around, http: httpx.AsyncClient
     ) -> None:
-        around.alerts.take(alert(severity="info"))
+        around.alerts.apply(alert(severity="info"))
         assert (await self.held(http))["what"] == "unmatched"
 
     async def test_of_a_pending_alert_nobody_is_told_anyway(
         self, around: Around, http: httpx.AsyncClient
     ) -> None:
-        around.alerts.take(alert(state="pending", severity="info"))
+        around.alerts.apply(alert(state="pending", severity="info"))
         assert await self.held(http) is None
 
     async def test_what_can_not_be_read_holds_nothing_back(
         self, around: Around, http: httpx.AsyncClient
     ) -> None:
         await around.topics.publish(SILENCES, Definition("odd", 1, False, NOON, "", {"odd": True}))
-        around.alerts.take(alert())
+        around.alerts.apply(alert())
         assert await self.held(http) is None
 
 
@@ -245,7 +245,7 @@ class TestAcknowledging:
     async def test_only_what_is_open_can_be_taken_charge_of(
         self, around: Around, http: httpx.AsyncClient
     ) -> None:
-        around.alerts.take(alert(state="resolved"))
+        around.alerts.apply(alert(state="resolved"))
         ada = {"author": "Ada"}
         assert (await http.post("/api/alerts/al_1/acknowledge", json=ada)).status_code == 409
         assert (await http.post("/api/alerts/al_9/acknowledge", json=ada)).status_code == 404
@@ -253,14 +253,14 @@ class TestAcknowledging:
         assert (await http.post("/api/alerts/al_9/acknowledge", json=ada)).status_code == 503
 
     async def test_it_takes_an_author(self, around: Around, http: httpx.AsyncClient) -> None:
-        around.alerts.take(alert())
+        around.alerts.apply(alert())
         answer = await http.post("/api/alerts/al_1/acknowledge", json={})
         assert (answer.status_code, answer.json()["where"]) == (400, "acknowledgement.author")
 
 
 class TestWithoutClickHouse:
     async def test_an_open_alert_is_still_explained(self, around: Around, http: httpx.AsyncClient) -> None:
-        around.alerts.take(alert())
+        around.alerts.apply(alert())
         body = (await http.get("/api/alerts/al_1")).json()
         assert body["complete"] is False
         assert "ClickHouse" in body["missing"][0]
@@ -357,8 +357,8 @@ class TestHistory:
                 "reason": "moving",
             }
             await around.topics.publish(SILENCES, Definition("si_1", 1, False, NOON, "", silence))
-            around.alerts.take(read_back(numbered(1, revision=1, value=0.2)))
-            around.alerts.take(read_back(numbered(3, transition=2, state="resolved", rule_id="slow")))
+            around.alerts.apply(read_back(numbered(1, revision=1, value=0.2)))
+            around.alerts.apply(read_back(numbered(3, transition=2, state="resolved", rule_id="slow")))
             yield around
 
     async def test_each_alert_is_there_once_as_it_is_now(self, http: httpx.AsyncClient) -> None:

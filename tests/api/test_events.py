@@ -165,7 +165,7 @@ class TestOfAnAlert:
     async def test_the_newest_transition_is_the_one_in_memory(
         self, around: Around, http: httpx.AsyncClient
     ) -> None:
-        around.alerts.take(alert(**RESOLVED | {"transition": 3, "group": ["service=other"]}))
+        around.alerts.apply(alert(**RESOLVED | {"transition": 3, "group": ["service=other"]}))
         body = (await http.get("/api/events?alert=al_1")).json()
         assert (body["alert"]["transition"], ids(body)) == (3, ["event-5"])
 
@@ -192,7 +192,7 @@ class TestOfAnAlert:
             "requests": 1,
             "sources": ["chat.samples/0/2-2"],
         }
-        around.alerts.take(alert(**of_samples))
+        around.alerts.apply(alert(**of_samples))
         body = (await http.get("/api/events?alert=al_s&transition=1")).json()
         assert [event["value"] for event in body["events"]] == [2.0, 1.0]
         assert (body["complete"], body["stored"]) == (True, 2)
@@ -306,7 +306,7 @@ class TestAddress:
 async def test_without_clickhouse_it_is_said(away: ClickHouseSettings) -> None:
     async with Around(away) as around, around.http() as http:
         around.reads_alerts()
-        around.alerts.take(alert())
+        around.alerts.apply(alert())
         for query in ("alert=al_1&transition=1", "topic=chat.requests&partition=0&offset=1"):
             answer = await http.get(f"/events?{query}", headers=HTML)
             assert (answer.status_code, answer.json()["where"]) == (503, "clickhouse")

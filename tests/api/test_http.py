@@ -236,7 +236,7 @@ class TestMetrics:
     ) -> None:
         parts.progress.observe(FOLLOWERS[0], Sighting(1, {3: Offsets(5, 0, 9)}), NOW)
         await parts.apply(block([Request()], watermark=NOON))
-        parts.alerts.take(alert())
+        parts.alerts.apply(alert())
         await http.get("/api/metrics/current")
         await http.post("/api/rules", headers={"Authorization": "Bearer cg_wrong"})
         answer = await http.get("/metrics")
