@@ -167,3 +167,9 @@ class UnavailableError(_LaterError):
     status = 503
     kind = "unavailable"
     title = "A part that is needed for this answer is away"
+
+
+def sentence(message: str) -> str:
+    """The message with a capital letter and a full stop, as details of failures are written."""
+    text = message[:1].upper() + message[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."

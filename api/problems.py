@@ -14,8 +14,8 @@ _log = logging.getLogger(__name__)
 
 
 def problem(error: ApiError) -> JSONResponse:
-    """The answer that tells of this failure."""
-    told = Problem(
+    """The answer that describes this failure."""
+    body = Problem(
         type=f"urn:chatgauge:problem:{error.kind}",
         title=error.title,
         status=error.status,
@@ -26,7 +26,7 @@ def problem(error: ApiError) -> JSONResponse:
         else None,
     )
     return JSONResponse(
-        told.model_dump(exclude=None if told.errors else {"errors"}),
+        body.model_dump(exclude=None if body.errors else {"errors"}),
         status_code=error.status,
         headers=dict(error.headers),
         media_type="application/problem+json",

@@ -31,32 +31,32 @@ def kept_key(items: Mapping[str, Definition]) -> Hashed | None:
         return None
 
 
-async def first_key(followed: DefinitionReader, writer: DefinitionWriter, clock: Clock) -> str | None:
+async def first_key(reader: DefinitionReader, writer: DefinitionWriter, clock: Clock) -> str | None:
     """A new key, when there has been none; it can't be had again. Raises KafkaError.
 
     None when there is one, also when another process has made it at the same time.
     """
-    await followed.ready()
-    if KEY_ID in followed.items:
+    await reader.ready()
+    if KEY_ID in reader.items:
         return None
-    key, hashed = await _write(followed, writer, clock, 1, "the first start")
+    key, hashed = await _write(reader, writer, clock, 1, "the first start")
     # Another process may be starting too: whichever key comes last is the one that holds.
     await asyncio.sleep(_SETTLED_S)
-    return key if kept_key(followed.items) == hashed else None
+    return key if kept_key(reader.items) == hashed else None
 
 
-async def renewed_key(followed: DefinitionReader, writer: DefinitionWriter, clock: Clock, by: str) -> str:
+async def renewed_key(reader: DefinitionReader, writer: DefinitionWriter, clock: Clock, by: str) -> str:
     """A new key in place of the one there is. Raises KafkaError."""
-    await followed.ready()
-    held = followed.items.get(KEY_ID)
-    key, _ = await _write(followed, writer, clock, held.revision + 1 if held else 1, by)
+    await reader.ready()
+    held = reader.items.get(KEY_ID)
+    key, _ = await _write(reader, writer, clock, held.revision + 1 if held else 1, by)
     return key
 
 
-async def first_key_in_time(followed: DefinitionReader, writer: DefinitionWriter, clock: Clock) -> str | None:
+async def first_key_in_time(reader: DefinitionReader, writer: DefinitionWriter, clock: Clock) -> str | None:
     """As `first_key`, however long Kafka is away."""
     return await retrying(
-        lambda: first_key(followed, writer, clock),
+        lambda: first_key(reader, writer, clock),
         passes=is_away,
         failed=lambda error, number, wait: _log.warning(
             "the admin key can't be made yet: Kafka does not answer (%s); attempt %d in %.1f s",
@@ -66,10 +66,10 @@ async def first_key_in_time(followed: DefinitionReader, writer: DefinitionWriter
 
 
 async def _write(
-    followed: DefinitionReader, writer: DefinitionWriter, clock: Clock, revision: int, by: str
+    reader: DefinitionReader, writer: DefinitionWriter, clock: Clock, revision: int, by: str
 ) -> tuple[str, Hashed]:
     key = make_key()
     hashed = await asyncio.to_thread(Hashed.of, key)
     definition = Definition(KEY_ID, revision, False, clock(), by, hashed.document())
-    await followed.reached(await writer.publish(ACCESS, definition))
+    await reader.reached(await writer.publish(ACCESS, definition))
     return key, hashed

@@ -47,7 +47,7 @@ class Archive:
         return await self._clickhouse.records(sql.held_back_by(silence_id, _MOST_DECISIONS))
 
     async def notifications_of(self, alert_id: str) -> list[dict[str, Any]]:
-        """The notifications that tell of an alert, in order, and what became of each."""
+        """The notifications of an alert, in order, and what became of each."""
         return await self._clickhouse.records(sql.notifications_of(alert_id, _MOST_NOTIFICATIONS))
 
     async def deliveries(self, wanted: DeliveryFilter, cursor: Cursor | None, limit: int) -> Page:

@@ -60,7 +60,7 @@ class Backtester:
     async def run(
         self, rule: Rule, start: Micros, end: Micros, include: str, endpoints: Mapping[str, Endpoint]
     ) -> Found:
-        """What the rule would have raised between `start` and `end`, and whom it would have told.
+        """What the rule would have raised between `start` and `end`, and whom it would have notified.
 
         `include`: live, imported or all. Raises InvalidError for a rule that can't be held against history,
         UnavailableError when ClickHouse is away, or another backtest runs.

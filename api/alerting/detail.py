@@ -25,12 +25,12 @@ async def detail_of(alerts: Alerts, key: str) -> AlertDetail:
     Raises NotFoundError, or UnavailableError when neither knows it and ClickHouse is away.
     """
     live = alerts.opened.get(key)
-    transitions, decided, told = await asyncio.gather(
+    transitions, decisions, notifications = await asyncio.gather(
         _asked(alerts.archive.transitions(key)),
         _asked(alerts.archive.decisions(key)),
         _asked(alerts.archive.notifications_of(key)),
     )
-    failures = {asked.failure for asked in (transitions, decided, told) if asked.failure}
+    failures = {asked.failure for asked in (transitions, decisions, notifications) if asked.failure}
     rows = _with_live(transitions.rows, live)
     if not rows:
         if failures:
@@ -43,8 +43,8 @@ async def detail_of(alerts: Alerts, key: str) -> AlertDetail:
         alert=alerts.shown(rows[-1:])[0],
         cause=cause_of(rows[-1]),
         transitions=[Alert.of(row) for row in rows],
-        decisions=[Decision.model_validate(row) for row in decided.rows],
-        notifications=[_notification(row) for row in told.rows],
+        decisions=[Decision.model_validate(row) for row in decisions.rows],
+        notifications=[_notification(row) for row in notifications.rows],
         complete=not failures,
         missing=sorted(failures),
     )

@@ -29,14 +29,14 @@ T = TypeVar("T")
 class PresentSetup:
     """Rules, endpoints and silences as they are now; what can't be read is left out, and logged once."""
 
-    def __init__(self, followed: Mapping[str, DefinitionReader], zone: tzinfo = UTC) -> None:
-        self._followed = followed
+    def __init__(self, readers: Mapping[str, DefinitionReader], zone: tzinfo = UTC) -> None:
+        self._readers = readers
         self._zone = zone
         self._known: tuple[list[tuple[Definition, ...]], Setup] | None = None
 
     def __call__(self) -> Setup:
         """As the notifier takes it."""
-        present = [tuple(self._followed[topic.name].items.values()) for topic in (RULES, ENDPOINTS, SILENCES)]
+        present = [tuple(self._readers[topic.name].items.values()) for topic in (RULES, ENDPOINTS, SILENCES)]
         if self._known is None or not _same(self._known[0], present):
             rules, endpoints, silences = present
             self._known = (
@@ -63,14 +63,14 @@ class HeldBackNow:
         self._setup = setup
         self._holding = Holding(setup, alerts.firing, now)
 
-    def of(self, heard: Transition | None) -> HeldBack | None:
-        """Why nobody is told of an alert that fires; None when somebody is, and for one that doesn't fire."""
-        if heard is None:
+    def of(self, transition: Transition | None) -> HeldBack | None:
+        """Why nobody is notified of an alert that fires; None when somebody is, or it doesn't fire."""
+        if transition is None:
             return None
-        hold = self._holding.of(heard)
+        hold = self._holding.of(transition)
         if hold is not None:
             return HeldBack(what=hold.what, reason=hold.reason, by=hold.by or None)
-        if not self._setup.routing.takers(ALERT_FIRING, heard, alert_item(heard, "")):
+        if not self._setup.routing.takers(ALERT_FIRING, transition, alert_item(transition, "")):
             return HeldBack(
                 what="unmatched", reason="no endpoint subscribes to it: see /api/endpoints", by=None
             )

@@ -1,4 +1,4 @@
-"""The alerts that are open, pure: out of the transitions as `chat.alerts` tells them."""
+"""The alerts that are open, pure: from the transitions of `chat.alerts`."""
 
 from collections import OrderedDict
 from collections.abc import Mapping

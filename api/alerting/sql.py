@@ -141,7 +141,7 @@ def held_back_by(silence_id: str, limit: int) -> Query:
 
 
 def notifications_of(alert_id: str, limit: int) -> Query:
-    """The notifications that tell of an alert, in order, and what became of each."""
+    """The notifications of an alert, in order, and what became of each."""
     text = """
         SELECT n.notification_id AS notification_id, n.endpoint_id AS endpoint_id, n.type AS type,
             n.created_at AS created_at, d.outcome AS outcome, d.attempts AS attempts

@@ -58,10 +58,10 @@ def validated(model: type[M], document: Mapping[str, Any], what: str) -> M:
 def faults(error: ValidationError, what: str) -> Iterable[Fault]:
     """What a model has found wrong, without the values that were given: they may be secret."""
     for found in error.errors(include_url=False, include_context=False):
-        yield Fault(".".join((what, *map(str, found["loc"]))), _said(found["type"], found["msg"]))
+        yield Fault(".".join((what, *map(str, found["loc"]))), _sentence_of(found["type"], found["msg"]))
 
 
-def _said(kind: str, message: str) -> str:
+def _sentence_of(kind: str, message: str) -> str:
     if kind == "extra_forbidden":
         return "There is no such field: leave it out, or look at its spelling."
     if kind == "missing":

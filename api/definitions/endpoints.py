@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from api.errors import ConflictError, Fault, InvalidError
+from api.errors import ConflictError, Fault, InvalidError, sentence
 from streams.definitions.definition import Definition
 from streams.deliveries.addresses import AllowList
 from streams.deliveries.endpoint import Endpoint, Secret, parse_endpoint
@@ -178,12 +178,7 @@ def _parsed(given: Mapping[str, Any]) -> Endpoint:
         return parse_endpoint(given)
     except EndpointError as error:
         faults = [
-            Fault(f"endpoint.{each.where}".replace("endpoint.endpoint", "endpoint"), _told(each.message))
+            Fault(f"endpoint.{each.where}".replace("endpoint.endpoint", "endpoint"), sentence(each.message))
             for each in error.faults
         ]
         raise InvalidError(faults) from None
-
-
-def _told(message: str) -> str:
-    text = message[:1].upper() + message[1:]
-    return text if text.endswith((".", "!", "?")) else f"{text}."

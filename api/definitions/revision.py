@@ -20,7 +20,7 @@ IfMatch = Annotated[
 
 
 def etag(revision: int) -> dict[str, str]:
-    """The header that tells a revision."""
+    """The header that states a revision."""
     return {"ETag": f'"{revision}"'}
 
 

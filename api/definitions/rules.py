@@ -7,7 +7,7 @@ from typing import Any
 
 from api.definitions.editor import Draft
 from api.definitions.store import DefinitionStore
-from api.errors import Fault, InvalidError
+from api.errors import Fault, InvalidError, sentence
 from api.models.rules import RuleAnswer
 from streams.alerts.errors import RuleError
 from streams.alerts.rule import Rule, dumped, parse_rule
@@ -46,15 +46,13 @@ def parsed(document: Mapping[str, Any]) -> Rule:
     try:
         return parse_rule(document, ("rule",))
     except RuleError as error:
-        faults = [Fault(each.where, _sentence(each.message, each.right)) for each in error.faults]
-        raise InvalidError(faults) from None
+        raise InvalidError(
+            [
+                Fault(each.where, sentence(f"{each.message}: {each.right}" if each.right else each.message))
+                for each in error.faults
+            ]
+        ) from None
 
 
 def _draft(rule: Rule) -> Draft:
     return Draft(rule.id, dumped(rule), RuleAnswer.of)
-
-
-def _sentence(message: str, right: str) -> str:
-    text = f"{message}: {right}" if right else message
-    text = text[:1].upper() + text[1:]
-    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -33,7 +33,7 @@ class Bounds:
 
 
 class Probe:
-    """Observes every follower each `interval` seconds, and tells the live state about the source partitions.
+    """Observes every follower each `interval` seconds, and gives the live state the source partitions.
 
     Kafka may come and go: `failure` says why the last look failed, None when it succeeded.
     """

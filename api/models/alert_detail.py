@@ -1,4 +1,4 @@
-"""All that is known of an alert, as the API tells of it."""
+"""All that is known of an alert, as an answer shows it."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Alerts, as the API tells of them."""
+"""Alerts, as answers show them."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Backtests, as the API takes them and tells of them."""
+"""Backtests, as requests and answers."""
 
 from datetime import datetime
 from typing import Any, Final, Literal, Self

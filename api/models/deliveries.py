@@ -1,4 +1,4 @@
-"""Deliveries, as the API tells of them."""
+"""Deliveries, as answers show them."""
 
 from datetime import datetime
 from typing import Any, Final

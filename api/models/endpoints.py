@@ -1,4 +1,4 @@
-"""Endpoints, as the API takes them and tells of them. What an endpoint is, `streams.deliveries` says."""
+"""Endpoints, as requests and answers. What an endpoint is, `streams.deliveries` says."""
 
 from datetime import datetime
 from typing import Any, Final, Literal, Self

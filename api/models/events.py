@@ -1,4 +1,4 @@
-"""Raw events, as the API tells of them."""
+"""Raw events, as answers show them."""
 
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal

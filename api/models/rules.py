@@ -1,4 +1,4 @@
-"""Rules, as the API tells of them. What a rule is, `streams.alerts.rule` says."""
+"""Rules, as answers show them. What a rule is, `streams.alerts.rule` says."""
 
 from datetime import datetime
 from typing import Any, Final, Self

@@ -1,4 +1,4 @@
-"""Silences, as the API takes them and tells of them."""
+"""Silences, as requests and answers."""
 
 from datetime import datetime
 from typing import Any, Final, Literal

@@ -1,4 +1,4 @@
-"""`/api/alerts`: what fires now, what did, why, and who was told."""
+"""`/api/alerts`: what fires now, what did, why, and who was notified."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal

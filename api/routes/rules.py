@@ -55,8 +55,8 @@ async def backtest(
     asked = validated(BacktestRequest, await read_document(request), "backtest")
     rule = await _rule_of(asked, rules)
     start, end = _range_of(asked, clock())
-    told = PresentSetup.endpoints_of(tuple(await endpoints.all()))
-    found = await backtester.run(rule, start, end, asked.include, told)
+    notified = PresentSetup.endpoints_of(tuple(await endpoints.all()))
+    found = await backtester.run(rule, start, end, asked.include, notified)
     return Backtest.of(rule, start, end, found)
 
 

@@ -1,4 +1,4 @@
-"""`/api/silences`: what is not to be told of, for a while."""
+"""`/api/silences`: what is not notified of, for a while."""
 
 from datetime import timedelta
 from typing import Annotated, Any
