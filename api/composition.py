@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 import httpx
@@ -48,6 +48,7 @@ from streams.deliveries.secrets import open_vault
 _STOPPED_WITHIN_S: Final = 20.0
 """How long it may take to stop."""
 Work = Coroutine[Any, Any, None]
+Begin = Callable[[], Work]
 
 
 def build(
@@ -69,9 +70,9 @@ def build(
 
     @contextlib.asynccontextmanager
     async def background() -> AsyncIterator[None]:
-        once = {"recall of old alerts": services.alerts.recall()}
+        once: dict[str, Begin] = {"recall of old alerts": services.alerts.recall}
         if first_key:
-            once["showing the first key"] = process.show_first_key()
+            once["showing the first key"] = process.show_first_key
         async with process.running(part, once):
             yield
 
@@ -110,7 +111,7 @@ class _Process:
         )
 
     @contextlib.asynccontextmanager
-    async def running(self, part: Part, once: Mapping[str, Work]) -> AsyncIterator[None]:
+    async def running(self, part: Part, once: Mapping[str, Begin]) -> AsyncIterator[None]:
         """Read and follow meanwhile, and do what is to be done `once`."""
         made = self.connections
         async with made.live, made.history, made.client, contextlib.AsyncExitStack() as stack:
@@ -120,7 +121,8 @@ class _Process:
                 part.need(topic.task, topic.task.get_name())
             stack.push_async_callback(self._definitions.stop)
             stack.push_async_callback(self._notifications.stop)
-            await stack.enter_async_context(_running(part, self._reading(part), once))
+            begun = {name: begin() for name, begin in once.items()}
+            await stack.enter_async_context(_running(part, self._reading(part), begun))
             try:
                 yield
             finally:

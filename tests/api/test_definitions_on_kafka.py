@@ -56,6 +56,9 @@ async def on_kafka(kafka: str, clickhouse: ClickHouseSettings) -> AsyncIterator[
         following = asyncio.create_task(around.follower.run())
         http = await stack.enter_async_context(around.http())
         http.headers.update(ADMIN)
+        # A broker that has just begun may take long to lead its partitions.
+        for address in ("/api/rules", "/api/endpoints", "/api/silences"):
+            await until(lambda address=address: http.get(address), is_there)  # type: ignore[misc]
         yield http
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
