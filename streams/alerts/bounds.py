@@ -5,12 +5,13 @@ from typing import Final
 
 from pydantic import ValidationInfo
 
-from schemas.time import MINUTE, SECOND, Micros
+from schemas.time import MINUTE, Micros
+from streams.alerts.durations import write_duration
 from streams.alerts.errors import FieldError
 from streams.alerts.measures import measure
-from streams.alerts.units import Unit, write_duration
+from streams.alerts.pane_series import PANES
+from streams.alerts.units import Unit
 
-PANES: Final[Mapping[str, Micros]] = {"1s": SECOND, "1m": MINUTE}
 LONGEST_WINDOW: Final[Mapping[str, Micros]] = {"1s": 10 * MINUTE, "1m": 100 * MINUTE}
 """Closed panes are kept for two hours, those of a second for a quarter of one."""
 SECOND_GROUPINGS: Final = ("total", "service")
@@ -47,12 +48,14 @@ def signed(value: float, unit: Unit, info: ValidationInfo) -> float:
 
 def whole_panes(window: Micros, pane: str) -> Micros:
     length, longest = PANES[pane], LONGEST_WINDOW[pane]
-    told = write_duration(window)
+    written = write_duration(window)
     if window % length or not window:
         hint = ", or choose pane 1s" if pane == "1m" else ""
-        raise FieldError(f"{told} is no whole number of panes of {pane}", f"write a multiple of {pane}{hint}")
+        raise FieldError(
+            f"{written} is no whole number of panes of {pane}", f"write a multiple of {pane}{hint}"
+        )
     if window > longest:
-        raise FieldError(f"{told} is too long for panes of {pane}", f"at most {write_duration(longest)}")
+        raise FieldError(f"{written} is too long for panes of {pane}", f"at most {write_duration(longest)}")
     return window
 
 

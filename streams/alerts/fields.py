@@ -7,8 +7,9 @@ from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints,
 from pydantic.functional_validators import AfterValidator
 
 from schemas.time import Micros
+from streams.alerts.durations import parse_duration, write_duration
 from streams.alerts.errors import FieldError
-from streams.alerts.units import SHARE, parse_duration, write_duration
+from streams.alerts.units import SHARE
 
 Severity = Literal["info", "warning", "error", "critical"]
 NoData = Literal["keep", "ok", "alert"]
@@ -125,7 +126,7 @@ Labels = Annotated[dict[str, str], AfterValidator(_labels)]
 Filter = Annotated[dict[str, Annotated[tuple[str, ...], AfterValidator(_values)]], BeforeValidator(_filter)]
 
 
-def said(description: str, **more: Any) -> Any:
+def described(description: str, **more: Any) -> Any:
     """A field with its description."""
     return Field(description=description, **more)
 

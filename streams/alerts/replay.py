@@ -1,6 +1,6 @@
-"""History told to a judge, as if it happened: what comes of each pane, or of each few seconds of samples.
+"""History replayed to a judge: what comes of each pane, or of each few seconds of samples.
 
-The panes are told one after the other, as if one source partition had closed each of them. The clock stands
+The panes follow one after the other, as if one source partition had closed each of them. The clock stands
 at a pane's end and the lateness.
 """
 
@@ -12,16 +12,15 @@ import polars as pl
 
 from schemas.batch import OFFSET
 from schemas.time import DAY, SECOND, Micros
-from streams.alerts import spending
-from streams.alerts.evaluation import kind_of, latencies_of
+from streams.alerts.closed_share import ClosedShare
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Judged, Question, RuleVersion
+from streams.alerts.kinds import Rule
 from streams.alerts.limits import Limits
 from streams.alerts.measures import SAMPLE_PREFIX
 from streams.alerts.recorded import RecordedPane, RecordedSamples
-from streams.alerts.rule import BudgetRule, Rule
+from streams.alerts.rule_states import series_of
 from streams.alerts.sampling import Sampling
-from streams.alerts.shares import ClosedShare
 from streams.catalogue.groupings import GROUPINGS, Grouping
 
 SAMPLES_AT_ONCE: Final[Micros] = 10 * SECOND
@@ -41,11 +40,11 @@ class History(Protocol):
         ...
 
     def answer(self, question: Question) -> pl.DataFrame:
-        """What the rule asks of its own past."""
+        """What the rule asks of its own history."""
         ...
 
 
-class Step(NamedTuple):
+class ReplayStep(NamedTuple):
     """What came of a pane, or of a few seconds of samples."""
 
     through: Micros
@@ -57,31 +56,33 @@ class Step(NamedTuple):
     """It is from before the start: what a budget had used by then."""
 
 
-class Panes:
+class PaneReplay:
     """A rule about requests. What is judged ends after `start`, up to `end`."""
 
     def __init__(self, rule: Rule, history: History, limits: Limits, zone: tzinfo, lateness: Micros) -> None:
         self._rule = rule
         self._zone = zone
-        self._kind = kind_of(rule)
+        self._series = series_of(rule)
         self._panes = history.panes
-        self._history = _Asked(history)
+        self._history = _CachedAnswers(history)
         self._lateness = lateness
         self._judge = Judge(0, 1, [RuleVersion(rule, 1)], limits, zone)
         self._at = 0
-        self.length = self._kind.length
+        self.length = self._series.length
 
-    def steps(self, start: Micros, end: Micros) -> Iterator[Step]:
+    def steps(self, start: Micros, end: Micros) -> Iterator[ReplayStep]:
         """The steps, one for each pane; a budget begins with the period that `start` lies in."""
         start, end = start - start % self.length, end - end % self.length
-        first, remembered = self._first(start), start
-        if isinstance(self._rule, BudgetRule):
-            remembered = first
-        else:
-            # What was before the first record isn't known; of a budget's period there was nothing.
+        counted_from = self._rule.counts_from(start, self._zone)
+        if counted_from is None:
+            # From where on the windows that are judged reach; what was before the first record isn't known.
+            first, remembered = start - (self._rule.window - self.length), start
             self._next()
+        else:
+            # Before where it counts from there was nothing.
+            first = remembered = counted_from - counted_from % self.length
         self._judge.take([self._heartbeat(first)], first + self._lateness, committed=self._at)
-        for pane_end, pane in self._told(first, end):
+        for pane_end, pane in self._recorded(first, end):
             now = pane_end + self._lateness
             shares = [] if pane is None else [self._share(pane_end, pane)]
             shares.append(self._heartbeat(pane_end))
@@ -89,19 +90,12 @@ class Panes:
                 self._judge.take(shares, now, committed=self._at)
             else:
                 _answer(self._judge, self._history, now)
-                yield Step(pane_end, now, self._judge.take(shares, now), pane_end <= start)
+                yield ReplayStep(pane_end, now, self._judge.take(shares, now), pane_end <= start)
 
-    def _first(self, start: Micros) -> Micros:
-        """From where panes have to be told: the windows that are judged need what is before them."""
-        if isinstance(self._rule, BudgetRule):
-            begin, _ = spending.period_of(self._rule, start, self._zone)
-            return begin - begin % self.length
-        return start - (self._rule.window - self.length)
-
-    def _told(self, first: Micros, end: Micros) -> Iterator[tuple[Micros, RecordedPane | None]]:
+    def _recorded(self, first: Micros, end: Micros) -> Iterator[tuple[Micros, RecordedPane | None]]:
         """The end of each pane, and its rows, if it has any."""
-        grouping = GROUPINGS[self._kind.grouping]
-        recorded = self._panes(grouping, self._kind.pane, first, end, latencies_of(self._rule))
+        grouping = GROUPINGS[self._series.grouping]
+        recorded = self._panes(grouping, self._series.pane, first, end, self._rule.latencies)
         upcoming = next(recorded, None)
         for start in range(first, end, self.length):
             if upcoming is not None and upcoming.start == start:
@@ -111,21 +105,32 @@ class Panes:
                 yield start + self.length, None
 
     def _share(self, pane_end: Micros, pane: RecordedPane) -> ClosedShare:
-        at, kind = self._next(), self._kind
+        at, series = self._next(), self._series
         return ClosedShare(
-            at, kind.table, 0, 1, pane_end, at, kind.pane, pane.start, pane_end, kind.grouping, pane.rows, at
+            at,
+            series.table,
+            0,
+            1,
+            pane_end,
+            at,
+            series.pane,
+            pane.start,
+            pane_end,
+            series.grouping,
+            pane.rows,
+            at,
         )
 
     def _heartbeat(self, watermark: Micros) -> ClosedShare:
         at = self._next()
-        return ClosedShare(at, self._kind.table, 0, 1, watermark, at)
+        return ClosedShare(at, self._series.table, 0, 1, watermark, at)
 
     def _next(self) -> int:
         at, self._at = self._at, self._at + 1
         return at
 
 
-class Samples:
+class SampleReplay:
     """A rule about sampled states."""
 
     length = SAMPLES_AT_ONCE
@@ -133,10 +138,10 @@ class Samples:
     def __init__(self, rule: Rule, history: History, limits: Limits) -> None:
         self._name = rule.metric.removeprefix(SAMPLE_PREFIX)
         self._samples = history.samples
-        self._history = _Asked(history)
+        self._history = _CachedAnswers(history)
         self._sampling = Sampling(0, [RuleVersion(rule, 1)], limits)
 
-    def steps(self, start: Micros, end: Micros) -> Iterator[Step]:
+    def steps(self, start: Micros, end: Micros) -> Iterator[ReplayStep]:
         """The steps, one for every few seconds."""
         offset = 0
         for span in self._samples(self._name, start, end):
@@ -148,13 +153,13 @@ class Samples:
                 times = pl.col("occurred_at").dt.epoch("us")
                 some = rows.filter((times >= begin) & (times < now))
                 _answer(self._sampling, self._history, now)
-                yield Step(
+                yield ReplayStep(
                     now, now, self._sampling.take(some, now) if some.height else self._sampling.tick(now)
                 )
 
 
-def _answer(judge: Judge | Sampling, history: "_Asked", now: Micros) -> None:
-    """Tell the judge what it wants to know of the past."""
+def _answer(judge: Judge | Sampling, history: "_CachedAnswers", now: Micros) -> None:
+    """Give the judge what it wants to know of history."""
     for question in judge.wanted(now):
         frame = history.answer(question)
         if question.what == "reference":
@@ -163,7 +168,7 @@ def _answer(judge: Judge | Sampling, history: "_Asked", now: Micros) -> None:
             judge.set_spent(question.rule.id, question.start, question.until, frame)
 
 
-class _Asked:
+class _CachedAnswers:
     """Answers of history, asked for a day at once: the judge asks for the next minutes, again and again."""
 
     def __init__(self, history: History) -> None:
