@@ -39,6 +39,7 @@ from streams.alerts.recorded import RecordedHistory
 from streams.alerts.rule import Rule
 from streams.alerts.rule_states import series_of
 from streams.catalogue.groupings import GROUPINGS
+from streams.catalogue.panes import PANES
 from streams.deliveries.endpoint import Endpoint
 from streams.notifications.terms import terms_of
 
@@ -142,8 +143,8 @@ def _say_what_is_missing(client: Client, found: Found, include: Include, windows
     if there(include):
         return
     hint = ""
-    if found.rule.pane == "1s":
-        hint = ": panes of a second are kept for CHATGAUGE_RETENTION_LIVE_WINDOWS_DAYS"
+    if PANES[found.rule.pane].live_only:
+        hint = f": panes of {found.rule.pane} are kept for CHATGAUGE_RETENTION_LIVE_WINDOWS_DAYS"
     elif include is not Include.ALL and there(Include.ALL):
         other = Include.IMPORTED if include is Include.LIVE else Include.LIVE
         hint = f", but {other.value} ones: --include {other.value}"

@@ -14,9 +14,9 @@ from streams.alerts.errors import AlertError
 from streams.alerts.lifecycle import Record
 from streams.alerts.limits import Limits
 from streams.alerts.measures import SAMPLE_GROUPING
-from streams.alerts.pane_series import PANES
 from streams.alerts.replay import History, PaneReplay, ReplayStep, SampleReplay
 from streams.alerts.rule import Rule
+from streams.catalogue.panes import JUDGED
 from streams.deliveries.endpoint import Endpoint
 from streams.notifications.notifier import Notifier, Terms
 from streams.notifications.silence import Acknowledgement, Silence
@@ -68,7 +68,7 @@ def backtest(
     is left out. Raises BacktestError at once when the span holds no whole pane, and whatever `history`
     raises.
     """
-    length = PANES[rule.pane]
+    length = JUDGED[rule.pane].length
     if end // length <= start // length:
         raise BacktestError(f"no pane of {rule.pane} ends in this span: nothing would have been judged")
     if not rule.enabled:

@@ -1,21 +1,13 @@
 """What the figures of a rule are held to when it is read."""
 
-from collections.abc import Mapping
-from typing import Final
-
 from pydantic import ValidationInfo
 
-from schemas.time import MINUTE, Micros
+from schemas.time import Micros
 from streams.alerts.durations import write_duration
 from streams.alerts.errors import FieldError
 from streams.alerts.measures import measure
-from streams.alerts.pane_series import PANES
 from streams.alerts.units import Unit
-
-LONGEST_WINDOW: Final[Mapping[str, Micros]] = {"1s": 10 * MINUTE, "1m": 100 * MINUTE}
-"""Closed panes are kept for two hours, those of a second for a quarter of one."""
-SECOND_GROUPINGS: Final = ("total", "service")
-"""Those that have panes of a second."""
+from streams.catalogue.panes import JUDGED
 
 
 def unit_of(info: ValidationInfo) -> Unit | None:
@@ -47,10 +39,11 @@ def signed(value: float, unit: Unit, info: ValidationInfo) -> float:
 
 
 def whole_panes(window: Micros, pane: str) -> Micros:
-    length, longest = PANES[pane], LONGEST_WINDOW[pane]
+    length, longest = JUDGED[pane].length, JUDGED[pane].longest_judged
     written = write_duration(window)
     if window % length or not window:
-        hint = ", or choose pane 1s" if pane == "1m" else ""
+        finer = [name for name, each in JUDGED.items() if each.length < length]
+        hint = f", or choose pane {finer[-1]}" if finer else ""
         raise FieldError(
             f"{written} is no whole number of panes of {pane}", f"write a multiple of {pane}{hint}"
         )

@@ -1,7 +1,7 @@
 """The types of a rule's fields: read as people write them, dumped to JSON so that they read the same."""
 
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints, WithJsonSchema
 from pydantic.functional_validators import AfterValidator
@@ -10,11 +10,15 @@ from schemas.time import Micros
 from streams.alerts.durations import parse_duration, write_duration
 from streams.alerts.errors import FieldError
 from streams.alerts.units import SHARE
+from streams.catalogue.panes import JUDGED
 
 Severity = Literal["info", "warning", "error", "critical"]
 NoData = Literal["keep", "ok", "alert"]
 Operator = Literal[">", ">=", "<", "<="]
-PaneName = Literal["1s", "1m"]
+if TYPE_CHECKING:
+    PaneName = str
+else:
+    PaneName = Literal[tuple(JUDGED)]
 Calendar = Literal["day", "week", "month"]
 
 OPERATORS: Final[dict[str, Operator]] = {"above": ">", "at least": ">=", "below": "<", "at most": "<="}

@@ -2,22 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.time import MINUTE, SECOND, Micros
+from schemas.time import Micros
 from streams.alerts.closed_share import ClosedShare, Source
 from streams.alerts.pane_series import PaneSeries
 from streams.catalogue.groupings import GROUPINGS, Grouping
 from streams.catalogue.measures import LATENCIES
+from streams.catalogue.panes import JUDGED
 from streams.windows.block import row_schema
 from streams.windows.merge import merge
-
-_SPANS: Final = {"1s": (SECOND, 10 * SECOND, MINUTE), "1m": (MINUTE, 10 * MINUTE)}
-"""Windows are put together from merged spans of these lengths; each divides the next."""
+from streams.windows.spans import cover
 
 
 class _HeldShare(NamedTuple):
@@ -94,7 +93,11 @@ class PaneStore:
     def window(self, start: Micros, end: Micros) -> pl.DataFrame:
         """The rows of [start, end), one per group, as `merge` has them, with the latencies wanted."""
         if (start, end) not in self._windows:
-            tables = [table for span in _cover(self.series, start, end) for table in self._tables(*span)]
+            tables = [
+                table
+                for span in cover(JUDGED[self.series.pane].spans, start, end)
+                for table in self._tables(*span)
+            ]
             self._windows[start, end] = self._merge(tables)
         return self._windows[start, end]
 
@@ -167,13 +170,3 @@ def _split_by_groups(held: pa.Table, rows: pa.Table, grouping: Grouping) -> tupl
 def _groups(rows: pa.Table, grouping: Grouping) -> pa.Array:
     columns = [rows[key].combine_chunks() for key in grouping.keys]
     return pc.binary_join_element_wise(*columns, "\0")
-
-
-def _cover(series: PaneSeries, start: Micros, end: Micros) -> Iterator[tuple[Micros, Micros]]:
-    """(start, length) of the fewest spans that make up [start, end)."""
-    while start < end:
-        length = next(
-            span for span in reversed(_SPANS[series.pane]) if start % span == 0 and start + span <= end
-        )
-        yield start, length
-        start += length

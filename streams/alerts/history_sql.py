@@ -13,6 +13,7 @@ from streams.alerts.kinds.grouped import GroupedRule
 from streams.alerts.kinds.referenced import ReferencedRule
 from streams.alerts.measures import SAMPLE_GROUPING, Cost, Counted, Latency, Measure
 from streams.catalogue.groupings import GROUPINGS
+from streams.catalogue.panes import JUDGED
 
 _QUANTILES: Final = {"p50": 1, "p95": 2, "p99": 3}
 
@@ -171,7 +172,7 @@ class _Source(NamedTuple):
         return cls(
             "window_rows AS w",
             "w.pane_start",
-            MINUTE if pane == "1m" else SECOND,
+            JUDGED[pane].length,
             "w.key1 AS k1, w.key2 AS k2",
             "w.pane = {pane:String} AND w.grouping = {grouping:String}",
             "sum(w.requests)",

@@ -1,15 +1,14 @@
 """Which panes a rule is judged by: those of one length, of one grouping."""
 
-from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from schemas.time import MINUTE, SECOND, Micros
-from schemas.topics import USAGE, WINDOWS
+from schemas.time import Micros
+from schemas.topics import WINDOWS
+from streams.catalogue.groupings import GROUPINGS
+from streams.catalogue.panes import JUDGED
 
 ALWAYS: Final[Micros] = -(2**62)
 """Before every pane."""
-PANES: Final[Mapping[str, Micros]] = {"1s": SECOND, "1m": MINUTE}
-"""The panes that rules are judged by, with their lengths."""
 
 
 class PaneSeries(NamedTuple):
@@ -21,9 +20,9 @@ class PaneSeries(NamedTuple):
     @property
     def table(self) -> str:
         """Whose watermarks close them: `chat.windows` or `chat.usage`."""
-        return USAGE.name if self.grouping == "user" else WINDOWS.name
+        return GROUPINGS[self.grouping].table.name if self.grouping in GROUPINGS else WINDOWS.name
 
     @property
     def length(self) -> Micros:
         """Of a pane."""
-        return PANES[self.pane]
+        return JUDGED[self.pane].length

@@ -14,16 +14,19 @@ import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from clients.clickhouse.sketches import dd_sketches
-from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros
+from schemas.time import DAY, HOUR, SECOND, Micros
 from streams.alerts.history_client import read
 from streams.alerts.judged import Question
 from streams.catalogue.groupings import Grouping
+from streams.catalogue.panes import JUDGED
 from streams.windows.block import row_schema
 
 _MOST_ROWS: Final = 50_000
 """Read at once, as far as panes are not larger: with sketches some 50 MB."""
-_AT_A_TIME: Final = {"1s": 6 * 60 * MINUTE, "1m": 30 * DAY}
-"""Of how long it is asked at once what there is."""
+_AT_A_TIME: Final = 30 * DAY
+"""Of how long it is asked at once what there is …"""
+_SECONDS_AT_A_TIME: Final = 6 * HOUR
+"""… and of panes of seconds."""
 _READING: Final = {"max_threads": 1}
 _ORIGINS: Final = {"live": (0,), "imported": (1,), "all": (0, 1)}
 ORIGINS: Final = tuple(_ORIGINS)
@@ -70,15 +73,16 @@ class RecordedHistory:
         end: Micros,
         latencies: Sequence[str] = (),
     ) -> Iterator[RecordedPane]:
-        """The panes (`1s` or `1m`) from `start` to `end` (excluded) that have any rows, in order.
+        """The panes (of `JUDGED`) from `start` to `end` (excluded) that have any rows, in order.
 
         Of the latencies those named are read; the others are as if nobody had reported them. Memory is
         bounded by the largest pane.
         """
-        for begin in range(start, end, _AT_A_TIME[pane]):
-            until = min(begin + _AT_A_TIME[pane], end)
+        at_a_time = _SECONDS_AT_A_TIME if JUDGED[pane].live_only else _AT_A_TIME
+        for begin in range(start, end, at_a_time):
+            until = min(begin + at_a_time, end)
             for first, last in _runs(self._sizes(grouping, pane, begin, until)):
-                table = self._read(grouping, pane, first, last + SECOND, latencies)
+                table = self._read(grouping, pane, first, last + JUDGED[pane].length, latencies)
                 yield from _cut(table, grouping, latencies)
 
     def samples(self, name: str, start: Micros, end: Micros) -> Iterator[RecordedSamples]:
@@ -115,7 +119,7 @@ class RecordedHistory:
     def _sizes(self, grouping: Grouping, pane: str, start: Micros, end: Micros) -> list[tuple[Micros, int]]:
         """The panes that have rows, and at most how many."""
         rows = self._rows(
-            "SELECT toUnixTimestamp(w.pane_start) AS at, count() FROM windows AS w "  # noqa: S608
+            f"SELECT {_AT} AS at, count() FROM windows AS w "  # noqa: S608
             f"WHERE {_WHERE} GROUP BY at ORDER BY at",
             self._parameters(grouping, pane, start, end),
         )
@@ -137,13 +141,15 @@ class RecordedHistory:
     def _parameters(self, grouping: Grouping, pane: str, start: Micros, end: Micros) -> dict[str, Any]:
         return {
             "grouping": grouping.name,
-            "pane": pane,
+            "pane": JUDGED[pane].stored,
+            "length": JUDGED[pane].length // SECOND,
             "start": start // SECOND,
             "end": -(-end // SECOND),
             "origins": self._origins,
         }
 
 
+_AT: Final = "intDiv(toUnixTimestamp(w.pane_start), {length:UInt32}) * {length:UInt32}"
 _WHERE: Final = (
     "w.pane = {pane:String} AND w.grouping = {grouping:String} "
     "AND w.pane_start >= toDateTime({start:Int64}, 'UTC') AND w.pane_start < toDateTime({end:Int64}, 'UTC') "
@@ -162,7 +168,7 @@ def query(grouping: Grouping, latencies: Sequence[str]) -> str:
             f"unhex(hex(quantilesDDMergeState(0.01, 0.5, 0.95, 0.99)(w.{name}_sketch))) AS {name}_sketch"
         )
     return (
-        "SELECT toUnixTimestamp(w.pane_start) AS at, w.key1 AS k1, w.key2 AS k2, "  # noqa: S608 - constants
+        f"SELECT {_AT} AS at, w.key1 AS k1, w.key2 AS k2, "  # noqa: S608 - constants
         f"{', '.join(figures)} FROM window_rows AS w WHERE {_WHERE} GROUP BY at, k1, k2 ORDER BY at, k1, k2"
     )
 

@@ -43,6 +43,11 @@ class PaneLength:
     """The longest window of a rule; 0: no rule is judged by it. Closed panes are kept for two hours on
     `chat.closed`, those of a second for a quarter of one."""
 
+    @property
+    def stored(self) -> str:
+        """The name of the panes that it is in ClickHouse, or is the sum of there."""
+        return self.name if self.in_history else "1m"
+
     def has(self, grouping: str) -> bool:
         """Whether the grouping is counted in it."""
         return any(each.name == grouping for each in self.groupings)

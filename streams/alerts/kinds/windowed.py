@@ -7,15 +7,16 @@ import polars as pl
 from pydantic import StrictInt, ValidationInfo, field_validator, model_validator
 
 from schemas.time import SECOND, Micros
-from streams.alerts.bounds import SECOND_GROUPINGS, whole_panes
+from streams.alerts.bounds import whole_panes
 from streams.alerts.errors import FieldError
 from streams.alerts.fields import Duration, NoData, Operated, PaneName, described, without_default
 from streams.alerts.kinds.comparison import Comparison, Floats
 from streams.alerts.kinds.grouped import GroupedRule
 from streams.alerts.measures import SAMPLE_PREFIX, Aggregation, Latency, measure
-from streams.alerts.pane_series import PANES
 from streams.alerts.references import References
 from streams.alerts.units import Unit
+from streams.catalogue.groupings import GROUPINGS
+from streams.catalogue.panes import JUDGED
 
 
 class WindowedRule(GroupedRule):
@@ -28,7 +29,8 @@ class WindowedRule(GroupedRule):
         json_schema_extra=without_default,
     )
     pane: PaneName = described(
-        "How often it is judged: each minute, or each second (total and service, windows to 10 minutes). "
+        "How often it is judged: each minute, each second (total and service, windows to 10 minutes), or "
+        "each five minutes (total, service and model). "
         "Sampled states are judged at every sample.",
         default="1m",
     )
@@ -69,7 +71,7 @@ class WindowedRule(GroupedRule):
     @property
     def panes(self) -> int:
         """How many panes make a window."""
-        return self.window // PANES[self.pane]
+        return self.window // JUDGED[self.pane].length
 
     @property
     def latencies(self) -> tuple[str, ...]:
@@ -120,10 +122,11 @@ class WindowedRule(GroupedRule):
     @field_validator("pane")
     @classmethod
     def _fitting_pane(cls, pane: str, info: ValidationInfo) -> str:
-        if pane == "1s" and info.data.get("grouping", "total") not in SECOND_GROUPINGS:
+        grouping = info.data.get("grouping", "total")
+        if grouping in GROUPINGS and not JUDGED[pane].has(grouping):
+            having = ", ".join(each.name for each in JUDGED[pane].groupings if each.keys)
             raise FieldError(
-                f"the grouping {info.data['grouping']} has no panes of a second",
-                "choose 1m, or group by service",
+                f"the grouping {grouping} has no panes of {pane}", f"choose 1m, or group by {having}"
             )
         return pane
 

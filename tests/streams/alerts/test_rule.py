@@ -241,7 +241,7 @@ def test_what_is_no_mapping_is_no_rule(nonsense: object) -> None:
             THRESHOLD,
             {"grouping": "model", "pane": "1s"},
             "pane",
-            "the grouping model has no panes of a second; choose 1m, or group by service",
+            "the grouping model has no panes of 1s; choose 1m, or group by service",
         ),
         (THRESHOLD, {"pane": "1h"}, "pane", "'1h' is none of its values; there are 1s, 1m"),
         (
