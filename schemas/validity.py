@@ -24,11 +24,23 @@ MOST_TOKENS = 10**12
 MOST_MICROSECONDS = 30 * 86_400 * 10**6
 MOST_NANO_USD = 10**15
 """A million USD."""
+MOST_COUNTED = 10**9
+"""Chunks of an answer, and retries."""
 MOST_ATTRIBUTES = 16
+MOST_REFERENCES = 64
+"""Of a span to others."""
 _ATTRIBUTE = r"(?s)^[^=]{1,64}=.{0,256}$"
+_REFERENCE = r"(?s)^.{1,256}$"
 
 _EVENTS = ("RequestEvent", "SpanEvent", "Sample")
-_PARTS = (("cached_tokens", "prompt_tokens"), ("reasoning_tokens", "completion_tokens"))
+_PARTS = (
+    ("cached_tokens", "prompt_tokens"),
+    ("cache_write_tokens", "prompt_tokens"),
+    ("cache_write_1h_tokens", "cache_write_tokens"),
+    ("prompt_audio_tokens", "prompt_tokens"),
+    ("reasoning_tokens", "completion_tokens"),
+    ("completion_audio_tokens", "completion_tokens"),
+)
 
 
 @dataclass(frozen=True)
@@ -127,20 +139,30 @@ def _rules_of(name: str, kind: FieldType) -> Iterator[Rule]:
             lambda frame, _: not frame[name].is_finite().all(),
         )
     elif kind.kind == "array":
-        length = column.list.len()
+        most, item, what = _items(name)
         yield Rule(
-            f"{name} has more than {MOST_ATTRIBUTES} items",
+            f"{name} has more than {most} items",
             (name,),
-            length > MOST_ATTRIBUTES,
-            lambda _, sizes: any_above(sizes[name], MOST_ATTRIBUTES),
+            column.list.len() > most,
+            lambda _, sizes: any_above(sizes[name], most),
         )
         yield Rule(
-            f"{name} has an item that is not key=value with a key of at most 64 and a value of at most "
-            f"{MOST_CHARACTERS} characters",
+            f"{name} has an item that is not {what}",
             (name,),
-            ~column.list.eval(pl.element().str.contains(_ATTRIBUTE)).list.all(),
+            ~column.list.eval(pl.element().str.contains(item)).list.all(),
             lambda _, sizes: any_above(sizes[name], 0),
         )
+
+
+def _items(name: str) -> tuple[int, str, str]:
+    """Of an array: how many items it may have, what each must match, and that in words."""
+    if name == "attributes":
+        return (
+            MOST_ATTRIBUTES,
+            _ATTRIBUTE,
+            f"key=value with a key of at most 64 and a value of at most {MOST_CHARACTERS} characters",
+        )
+    return MOST_REFERENCES, _REFERENCE, f"a text of 1 to {MOST_CHARACTERS} characters"
 
 
 def _most(name: str) -> int:
@@ -150,4 +172,6 @@ def _most(name: str) -> int:
         return MOST_MICROSECONDS
     if name.endswith("_nano_usd"):
         return MOST_NANO_USD
+    if name in ("output_chunks", "retries"):
+        return MOST_COUNTED
     raise ValueError(f"{name}: what is the most that it can be? Say so in schemas/validity.py")
