@@ -165,7 +165,7 @@ class TestBadValues:
         assert grown_kib < 64 * 1024
 
     def test_what_makes_polars_panic_is_refused(self) -> None:
-        cut = value(request(1))[:-120]
+        cut = value(request(1))[:-180]
         block = Block(HEADER, field_types(REQUEST), REQUEST.fields)
         container, _ = block._container([cut])
         with pytest.raises(pl.exceptions.PanicException):
