@@ -29,6 +29,13 @@ class Cell(NamedTuple):
     kind: str = ""
 
 
+class Row(NamedTuple):
+    """A line of the table, and what unfolds below it."""
+
+    cells: Sequence[Cell]
+    fields: Sequence[tuple[str, str]]
+
+
 _NONE: Final = Cell("\N{EN DASH}", "unknown")
 _UNKNOWN_NUMBER: Final = Cell("unknown", "number unknown")
 _COLUMNS: Final[dict[str, Sequence[str]]] = {
@@ -63,7 +70,7 @@ def render(events: Events, data: str, following: str | None) -> str:
         missing=events.missing,
         shown=shown,
         columns=_COLUMNS[topic],
-        rows=[_cells(event) for event in events.events],
+        rows=[Row(_cells(event), _fields(event)) for event in events.events],
         data=data,
         next=following,
     )
@@ -112,6 +119,20 @@ def _cells(event: ShownEvent) -> list[Cell]:
     model = Cell(f"{event.provider} / {event.model}")
     latency = _duration(event.total_ms)
     return [when, service, model, *of_whom, _tokens(event), latency, error, _cost(event.cost_usd)]
+
+
+def _fields(event: ShownEvent) -> list[tuple[str, str]]:
+    """All that the event reports, by its names in JSON."""
+    reported = event.model_dump(mode="json", exclude_none=True)
+    source = reported.pop("source")
+    reported["source"] = f"{source['topic']}/{source['partition']} at offset {source['offset']}"
+    return [(name, _plain(value)) for name, value in reported.items() if value != []]
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _text(value: str | None) -> Cell:

@@ -12,18 +12,26 @@ from schemas.topics import REQUESTS, SAMPLES, SPANS
 _COORDINATES: Final = "_partition AS partition, _offset AS `offset`"
 _COLUMNS: Final = {
     REQUESTS.name: (
-        "occurred_at, event_id, request_id, trace_id, phase, imported, service, instance, provider, model, "
-        "space_id, user_id, workflow, workflow_version, error_type, cache_hit, prompt_tokens, cached_tokens, "
-        "completion_tokens, reasoning_tokens, priced_nano_usd / 1e9 AS cost_usd, "
+        "occurred_at, event_id, request_id, trace_id, conversation_id, phase, imported, service, instance, "
+        "region, provider, model, operation, space_id, user_id, workflow, workflow_version, experiment, "
+        "variant, error_type, retries, finish_reason, cache_hit, streamed, prompt_tokens, cached_tokens, "
+        "cache_write_tokens, cache_write_1h_tokens, prompt_audio_tokens, completion_tokens, "
+        "reasoning_tokens, completion_audio_tokens, priced_nano_usd / 1e9 AS cost_usd, "
         "total_us / 1000 AS total_ms, context_us / 1000 AS context_ms, model_us / 1000 AS model_ms, "
-        f"first_token_us / 1000 AS first_token_ms, {_COORDINATES}"
+        "first_token_us / 1000 AS first_token_ms, last_token_us / 1000 AS last_token_ms, output_chunks, "
+        f"attributes, {_COORDINATES}"
     ),
     SPANS.name: (
-        "occurred_at, event_id, trace_id, span_id, parent_id, request_id, phase, kind, name, imported, "
-        "service, instance, space_id, user_id, workflow, workflow_version, "
-        f"duration_us / 1000 AS duration_ms, error_type, {_COORDINATES}"
+        "occurred_at, event_id, trace_id, span_id, parent_id, depends_on, links, request_id, "
+        "conversation_id, phase, kind, name, imported, service, instance, region, space_id, user_id, "
+        "workflow, workflow_version, provider, model, operation, duration_us / 1000 AS duration_ms, "
+        "error_type, prompt_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens, "
+        "prompt_audio_tokens, completion_tokens, reasoning_tokens, completion_audio_tokens, "
+        f"cost_nano_usd / 1e9 AS cost_usd, attributes, {_COORDINATES}"
     ),
-    SAMPLES.name: (f"occurred_at, event_id, imported, service, instance, name, value, state, {_COORDINATES}"),
+    SAMPLES.name: (
+        f"occurred_at, event_id, imported, service, instance, name, value, state, attributes, {_COORDINATES}"
+    ),
 }
 # The copies of an event may lie in parts of different days.
 _FINAL: Final = "SETTINGS do_not_merge_across_partitions_select_final = 0"

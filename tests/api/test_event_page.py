@@ -1,17 +1,20 @@
 """The event viewer, pure: which events, whether all are there, and the page."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from api.errors import BadParameterError
 from api.events import completeness
 from api.events.page import render
 from api.events.selection import Place, of_transition
 from api.models.alerts import Alert
-from api.models.events import Covered, Events, EventSource, ShownRequest
+from api.models.events import Covered, Events, EventSource, ShownRequest, ShownSample, ShownSpan
 from api.times import to_time
+from schemas import contract
 from schemas.time import MINUTE, SECOND
 from schemas.topics import REQUESTS, SAMPLES
 from streams.notifications.transition import Transition
@@ -110,6 +113,8 @@ def shown(**differing: Any) -> Events:
         "provider": "openai",
         "model": "gpt-4o",
         "cache_hit": False,
+        "streamed": False,
+        "attributes": [],
     }
     of_alert = Covered(
         by="alert", topic="chat.requests", start=to_time(START), end=to_time(END), equal={}, include="live"
@@ -124,6 +129,16 @@ def shown(**differing: Any) -> Events:
         more=True,
         next="abc",
     )
+
+
+@pytest.mark.parametrize(
+    ("record", "model"), [("RequestEvent", ShownRequest), ("SpanEvent", ShownSpan), ("Sample", ShownSample)]
+)
+def test_every_field_of_an_event_is_shown(record: str, model: type[BaseModel]) -> None:
+    fields = {
+        re.sub("_us$", "_ms", name).replace("nano_usd", "usd") for name in contract.schema(record).fields
+    }
+    assert model.model_fields.keys() == fields | {"type", "source"}
 
 
 class TestPage:
@@ -148,10 +163,22 @@ class TestPage:
         assert "service: support-chat" in html
 
     def test_an_unknown_cost_is_unknown_and_a_small_one_is_not_nothing(self) -> None:
-        assert html_cells(shown())[-4:] == ["unknown", "unknown", "\N{EN DASH}", "unknown"]
+        assert html_cells(shown())[5:9] == ["unknown", "unknown", "\N{EN DASH}", "unknown"]
         known = shown(cost_usd=1.2e-8, total_ms=1234.56, prompt_tokens=1_000, error_type="timeout")
-        assert html_cells(known)[-4:] == ["1,000 + unknown", "1,234.6 ms", "timeout", "0.000000012 USD"]
-        assert html_cells(shown(cost_usd=0.0))[-1] == "0.0 USD"
+        assert html_cells(known)[5:9] == ["1,000 + unknown", "1,234.6 ms", "timeout", "0.000000012 USD"]
+        assert html_cells(shown(cost_usd=0.0))[8] == "0.0 USD"
+
+    def test_all_that_was_reported_unfolds_and_nothing_else(self) -> None:
+        html = render(shown(region="<eu>", retries=0, attributes=["tier=gold", "a=b"]), "/", None)
+        for name, value in (
+            ("region", "&lt;eu&gt;"),
+            ("retries", "0"),
+            ("attributes", "tier=gold, a=b"),
+            ("streamed", "false"),
+            ("source", "chat.requests/0 at offset 1"),
+        ):
+            assert f"<dt>{name}</dt><dd>{value}</dd>" in html
+        assert "<dt>operation</dt>" not in html
 
 
 def html_cells(page: Events) -> list[str]:

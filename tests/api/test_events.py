@@ -10,7 +10,7 @@ from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings
 from schemas.codec import Codec
 from schemas.contract import schema
-from schemas.time import MINUTE, SECOND
+from schemas.time import DAY, MINUTE, SECOND
 from schemas.topics import ALERTS, REQUESTS, SAMPLES, SPANS, Topic
 from sinks import events, samples, spans
 from sinks.writer import Tenure
@@ -18,10 +18,31 @@ from streams.pricing import PriceList
 from tests.api.around import NOON, Around, alert
 from tests.api.blocks import block, some_requests
 from tests.api.conftest import store_records, store_windows
+from tests.schemas.events import request as whole_request
 from tests.sinks.making import Record, fetch_of, request, sample, span
 
 START, END = NOON - 6 * MINUTE, NOON - MINUTE
 """The window of the alert of `tests.api.around`."""
+WHOLE_REQUEST = whole_request(3, occurred_at=NOON - 200 * DAY, cost_nano_usd=12)
+WHOLE_SPAN = span(1, duration_us=1_500) | {
+    "depends_on": ["span-0"],
+    "links": ["other/span-9"],
+    "conversation_id": "conversation",
+    "region": "eu-central-1",
+    "provider": "anthropic",
+    "model": "claude-sonnet-4-5",
+    "operation": "chat",
+    "prompt_tokens": 100,
+    "cached_tokens": 10,
+    "cache_write_tokens": 20,
+    "cache_write_1h_tokens": 5,
+    "prompt_audio_tokens": 1,
+    "completion_tokens": 50,
+    "reasoning_tokens": 2,
+    "completion_audio_tokens": 3,
+    "cost_nano_usd": 4_000,
+    "attributes": ["tier=gold"],
+}
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 
 
@@ -91,7 +112,8 @@ def stocked(shared_tables: ClickHouseSettings) -> ClickHouseSettings:
             ended(6, event_id="same-instant"),
         ],
     )
-    store_events(shared_tables, SPANS, 0, 3, [span(1, duration_us=1_500)])
+    store_events(shared_tables, REQUESTS, 5, 0, [WHOLE_REQUEST])
+    store_events(shared_tables, SPANS, 0, 3, [WHOLE_SPAN])
     at = [START, START + 1, END, END + 1]
     store_events(shared_tables, SAMPLES, 0, 0, [sample(n, occurred_at=time) for n, time in enumerate(at)])
     store_records(shared_tables, ALERTS, [alert(), alert(**RESOLVED)])
@@ -249,6 +271,25 @@ class TestOfAPlace:
             assert answer.status_code == 200, answer.text
         body = (await http.get(f"/api/events?{place}")).json()
         assert (ids(body), body["complete"], body["more"]) == ([found], True, False)
+
+    @pytest.mark.parametrize(
+        ("place", "event"),
+        [
+            ("topic=chat.requests&partition=5&offset=0", WHOLE_REQUEST),
+            ("topic=chat.spans&partition=0&offset=3", WHOLE_SPAN),
+        ],
+    )
+    async def test_it_is_shown_with_every_field(
+        self, http: httpx.AsyncClient, place: str, event: Mapping[str, Any]
+    ) -> None:
+        (shown,) = (await http.get(f"/api/events?{place}")).json()["events"]
+        for name, value in event.items():
+            if name.endswith("_us"):
+                assert shown[name.replace("_us", "_ms")] == value / 1_000
+            elif name == "cost_nano_usd":
+                assert shown["cost_usd"] == value / 1e9
+            elif name != "occurred_at":
+                assert shown[name] == value, name
 
     async def test_one_that_is_not_stored_is_not_complete(self, http: httpx.AsyncClient) -> None:
         body = (await http.get("/api/events?topic=chat.spans&partition=0&offset=4")).json()
