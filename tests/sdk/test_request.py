@@ -61,12 +61,91 @@ def test_the_latencies_follow_the_marks(measured: Pair) -> None:
         time.sleep(0.01)
         request.first_token()
     record = only(captured)
+    assert (record["last_token_us"], record["output_chunks"]) == (None, None)
     assert 20_000 <= record["context_us"] < record["first_token_us"] < record["total_us"]
     assert record["first_token_us"] >= 50_000
     assert record["total_us"] >= 60_000
     assert abs(record["model_us"] - (record["total_us"] - record["context_us"])) <= 1
     assert record["streamed"] is True
     assert before <= record["occurred_at"].timestamp() <= time.time()
+
+
+def test_chunks_give_the_first_token_the_last_one_and_their_number(measured: Pair) -> None:
+    gauge, captured = measured
+    with gauge.request() as request:
+        for _ in range(3):
+            time.sleep(0.005)
+            request.chunk()
+        time.sleep(0.005)
+    record = only(captured)
+    assert 5_000 <= record["first_token_us"] <= record["last_token_us"] - 10_000
+    assert record["last_token_us"] <= record["total_us"] - 5_000
+    assert (record["output_chunks"], record["streamed"]) == (3, True)
+
+
+def test_a_first_token_that_was_said_is_not_moved_by_a_chunk(measured: Pair) -> None:
+    gauge, captured = measured
+    with gauge.request() as request:
+        request.first_token()
+        time.sleep(0.005)
+        request.chunk()
+    record = only(captured)
+    assert record["last_token_us"] - record["first_token_us"] >= 5_000
+    assert record["output_chunks"] == 1
+
+
+def test_what_is_known_of_the_call_goes_out_with_start_and_finish(measured: Pair) -> None:
+    gauge, captured = measured
+    about = {"region": "eu-central-1", "operation": "chat", "conversation_id": "c-1"}
+    with gauge.request(**about, experiment="greeting") as request:
+        request.describe(variant="short", region=None)
+    started, finished = captured.requests()
+    for name, value in {**about, "experiment": "greeting"}.items():
+        assert started[name] == finished[name] == value
+    assert (started["variant"], finished["variant"]) == (None, "short")
+
+
+def test_the_gauges_region_holds_for_whoever_has_no_other() -> None:
+    gauge, captured = capture(region="eu")
+    with gauge:
+        with gauge.request(region="us"), gauge.span("tool", "inside"):
+            pass
+        with gauge.request():
+            pass
+        with gauge.span("step", "alone"):
+            pass
+        gauge.sample("queue_depth", 1)
+    assert [record["region"] for record in captured.finished_requests()] == ["us", "eu"]
+    assert [record["region"] for record in captured.finished_spans()] == ["us", "eu"]
+    assert len(captured.samples()) == 1
+
+
+def test_the_finish_reason_is_the_last_that_was_told(measured: Pair) -> None:
+    gauge, captured = measured
+    with gauge.request() as request:
+        for reason in (None, "tool_calls", None, "stop", None):
+            request.finish_reason(reason)
+    assert only(captured)["finish_reason"] == "stop"
+
+
+def test_retries_add_up_and_none_is_not_zero(measured: Pair) -> None:
+    gauge, captured = measured
+    with gauge.request():
+        pass
+    with gauge.request() as request:
+        request.retried(0)
+    with gauge.request() as request:
+        request.retried()
+        request.retried(2)
+    assert [record["retries"] for record in captured.finished_requests()] == [None, 0, 3]
+
+
+def test_a_conversation_that_names_a_person_does_not_leave(measured: Pair) -> None:
+    gauge, captured = measured
+    with gauge.request(conversation_id="ann@example.com/1"):
+        pass
+    assert only(captured)["conversation_id"] is None
+    assert gauge.stats().invalid == 2
 
 
 def test_what_was_not_marked_is_unknown_and_not_zero(measured: Pair) -> None:
@@ -102,12 +181,17 @@ def test_usage_and_cost_of_several_model_calls_add_up(measured: Pair) -> None:
     with gauge.request() as request:
         request.usage(prompt_tokens=100, completion_tokens=20, cached_tokens=60)
         request.usage(prompt_tokens=50, completion_tokens=5, reasoning_tokens=3)
+        written = {"cache_write_tokens": 30, "cache_write_1h_tokens": 10}
+        request.usage(prompt_tokens=40, **written, prompt_audio_tokens=4, cached_tokens=None)
+        request.usage(prompt_tokens=60, **written, completion_tokens=2, completion_audio_tokens=2)
         request.cost(usd=0.0000015)
         request.cost(usd=Decimal("0.000002"))
         request.cache_hit()
     record = only(captured)
-    assert (record["prompt_tokens"], record["cached_tokens"]) == (150, 60)
-    assert (record["completion_tokens"], record["reasoning_tokens"]) == (25, 3)
+    assert (record["prompt_tokens"], record["cached_tokens"]) == (250, 60)
+    assert (record["completion_tokens"], record["reasoning_tokens"]) == (27, 3)
+    assert (record["cache_write_tokens"], record["cache_write_1h_tokens"]) == (60, 20)
+    assert (record["prompt_audio_tokens"], record["completion_audio_tokens"]) == (4, 2)
     assert record["cost_nano_usd"] == 3500
     assert record["cache_hit"] is True
 
@@ -176,10 +260,13 @@ def test_calls_after_the_finish_are_counted_and_change_nothing(measured: Pair) -
     request.usage(prompt_tokens=5)
     request.first_token()
     request.fail("late")
+    request.chunk()
+    request.finish_reason("stop")
+    request.retried()
     request.finish()
     assert len(captured.finished_requests()) == 1
     assert only(captured)["prompt_tokens"] is None
-    assert gauge.stats().invalid == 4
+    assert gauge.stats().invalid == 7
 
 
 async def test_each_task_has_its_own_current_request(measured: Pair) -> None:
@@ -201,11 +288,20 @@ async def test_each_task_has_its_own_current_request(measured: Pair) -> None:
 def test_outside_of_a_request_the_current_one_takes_every_call() -> None:
     nobody = chatgauge.current_request()
     nobody.first_token()
+    nobody.chunk()
     nobody.usage(prompt_tokens=1)
+    nobody.cost(usd=1)
+    nobody.finish_reason("stop")
+    nobody.retried()
     nobody.fail("x")
     nobody.describe(user_id="u")
-    with nobody.span("tool", "t") as span:
+    with nobody.span("model", "t", model="m") as span:
         span.attribute("a", "b")
+        span.describe(model="n")
+        span.depends_on("x", span)
+        span.link("t/s")
+        span.usage(prompt_tokens=1)
+        span.cost(usd=1)
     assert not nobody.recording
     assert not nobody.failed
 
@@ -214,7 +310,10 @@ def test_wrong_arguments_are_left_out_and_counted(measured: Pair) -> None:
     gauge, captured = measured
     with gauge.request(model=object(), user_id=17, modle="typo", space_id="s" * 500) as request:  # type: ignore[arg-type]
         request.usage(prompt_tokens=-1, completion_tokens=2.5, cached_tokens=True, reasoning_tokens=2**63)  # type: ignore[arg-type]
-        request.usage(tokens=3)  # type: ignore[arg-type]
+        request.usage(tokens=3)  # type: ignore[call-arg]
+        request.describe(region=3.5, conversation_id=17)  # type: ignore[arg-type]
+        request.retried(-1)
+        request.finish_reason(b"stop")  # type: ignore[arg-type]
         request.cost(usd=float("nan"))
         request.cost(usd="free")  # type: ignore[arg-type]
         request.fail(None)  # type: ignore[arg-type]
@@ -224,8 +323,10 @@ def test_wrong_arguments_are_left_out_and_counted(measured: Pair) -> None:
     assert (record["model"], record["user_id"], record["space_id"]) == ("unknown", "17", "s" * 256)
     assert record["prompt_tokens"] is record["completion_tokens"] is record["cost_nano_usd"] is None
     assert record["error_type"] == "other"
+    assert (record["region"], record["conversation_id"]) == (None, "17")
+    assert record["retries"] is record["finish_reason"] is None
     assert captured.samples() == []
-    assert gauge.stats().invalid == 11
+    assert gauge.stats().invalid == 14
 
 
 def test_a_part_that_exceeds_its_whole_is_left_out(measured: Pair) -> None:
@@ -235,6 +336,20 @@ def test_a_part_that_exceeds_its_whole_is_left_out(measured: Pair) -> None:
     record = only(captured)
     assert (record["prompt_tokens"], record["cached_tokens"]) == (10, None)
     assert gauge.stats().invalid == 1
+
+
+def test_a_part_of_a_part_may_not_exceed_the_whole_either(measured: Pair) -> None:
+    gauge, captured = measured
+    with gauge.request() as request:
+        request.usage(prompt_tokens=10, cache_write_tokens=90, cache_write_1h_tokens=80)
+    with gauge.request() as request:
+        request.usage(cache_write_tokens=5, cache_write_1h_tokens=6)
+        request.usage(completion_tokens=5, completion_audio_tokens=6)
+    first, second = captured.finished_requests()
+    assert first["cache_write_tokens"] is first["cache_write_1h_tokens"] is None
+    assert (second["cache_write_tokens"], second["cache_write_1h_tokens"]) == (5, None)
+    assert (second["completion_tokens"], second["completion_audio_tokens"]) == (5, None)
+    assert gauge.stats().invalid == 4
 
 
 def test_text_that_utf8_cannot_hold_is_mended(measured: Pair) -> None:

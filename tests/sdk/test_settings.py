@@ -9,12 +9,14 @@ from chatgauge.testing import CaptureTransport
 def test_the_environment_fills_in_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHATGAUGE_SERVICE", "from-env")
     monkeypatch.setenv("CHATGAUGE_INSTANCE", "pod-7")
+    monkeypatch.setenv("CHATGAUGE_REGION", "eu-central-1")
     monkeypatch.setenv("CHATGAUGE_ATTRIBUTES", "region, tier")
     transport = CaptureTransport()
     with chatgauge.Gauge(transport=transport) as gauge, gauge.request(attributes={"tier": "gold"}):
         pass
     assert b"from-env" in transport.messages[0].value
     assert b"pod-7" in transport.messages[0].value
+    assert b"eu-central-1" in transport.messages[0].value
     assert b"tier=gold" in transport.messages[0].value
 
 
@@ -38,6 +40,8 @@ def test_the_connection_comes_from_the_environment_and_hides_its_password() -> N
     ("settings", "environment", "message"),
     [
         ({"service": None}, {}, "CHATGAUGE_SERVICE"),
+        ({"region": 5}, {}, "CHATGAUGE_REGION"),
+        ({}, {"CHATGAUGE_REGION": "r" * 257}, "CHATGAUGE_REGION"),
         ({"kafka": "a:1,,b:2"}, {}, "host:port"),
         ({"buffer_bytes": 5}, {}, "CHATGAUGE_BUFFER_BYTES"),
         ({}, {"CHATGAUGE_BUFFER_BYTES": "50MB"}, "CHATGAUGE_BUFFER_BYTES"),

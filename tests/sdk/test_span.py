@@ -158,3 +158,91 @@ async def test_decorated_generators_are_measured_to_their_end(measured: Pair) ->
     spans = by_name(captured)
     assert spans["sync"]["error_type"] is spans["async"]["error_type"] is None
     assert spans["broken"]["error_type"] == "timeout"
+
+
+def test_a_model_span_tells_of_its_call_and_the_request_has_it_too(measured: Pair) -> None:
+    gauge, captured = measured
+    with gauge.request(model="gpt-4o", conversation_id="c-1", region="eu") as request:
+        with gauge.span("model", "draft", provider="anthropic", model="claude", operation="chat") as draft:
+            draft.usage(prompt_tokens=100, cache_write_tokens=40, completion_tokens=7)
+            draft.cost(usd=0.5)
+        with request.span("model", "review") as review:
+            review.describe(model="o3", provider=None)
+            review.usage(prompt_tokens=10, completion_tokens=3, reasoning_tokens=2)
+        with gauge.span("tool", "search"):
+            pass
+    spans = by_name(captured)
+    about = [spans["draft"][name] for name in ("provider", "model", "operation", "conversation_id", "region")]
+    assert about == ["anthropic", "claude", "chat", "c-1", "eu"]
+    assert [spans["review"][name] for name in ("provider", "model")] == [None, "o3"]
+    tokens = ("prompt_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens", "cost_nano_usd")
+    assert [spans["draft"][name] for name in tokens] == [100, 40, 7, None, 500_000_000]
+    assert [spans["review"][name] for name in tokens] == [10, None, 3, 2, None]
+    assert [spans["search"][name] for name in tokens] == [None] * 5
+    (finished,) = captured.finished_requests()
+    assert [finished[name] for name in tokens] == [110, 40, 10, 2, 500_000_000]
+    started = next(span for span in captured.spans() if span["phase"] == "started")
+    assert (started["model"], started["prompt_tokens"]) == ("claude", None)
+    assert gauge.stats().invalid == 0
+
+
+def test_usage_outside_of_a_model_call_is_counted_and_not_sent(measured: Pair) -> None:
+    gauge, captured = measured
+    with gauge.request(), gauge.span("agent", "planner") as agent:
+        agent.usage(prompt_tokens=5)
+        agent.cost(usd=1)
+    with gauge.span("model", "alone") as alone:
+        alone.usage(prompt_tokens=5, cached_tokens=9)
+    alone.usage(prompt_tokens=1)
+    spans = by_name(captured)
+    assert spans["planner"]["prompt_tokens"] is spans["planner"]["cost_nano_usd"] is None
+    assert (spans["alone"]["prompt_tokens"], spans["alone"]["cached_tokens"]) == (5, None)
+    assert captured.finished_requests()[0]["prompt_tokens"] is None
+    assert gauge.stats().invalid == 4
+
+
+def test_spans_say_what_they_depend_on_and_what_they_are_linked_to(measured: Pair) -> None:
+    gauge, captured = measured
+    with gauge.span("step", "elsewhere") as elsewhere:
+        pass
+    with gauge.request(), gauge.span("workflow", "answer"):
+        with gauge.span("tool", "search") as search:
+            pass
+        with gauge.span("tool", "rerank", depends_on=[search], links=[elsewhere, "f/1"]) as rerank:
+            rerank.depends_on("by-id", search)
+    spans = by_name(captured)
+    assert spans["rerank"]["depends_on"] == [search.span_id, "by-id"]
+    assert spans["rerank"]["links"] == [f"{elsewhere.trace_id}/{elsewhere.span_id}", "f/1"]
+    assert spans["search"]["depends_on"] == spans["search"]["links"] == []
+    started = next(s for s in captured.spans() if (s["name"], s["phase"]) == ("rerank", "started"))
+    assert started["depends_on"] == [search.span_id]
+    assert gauge.stats().invalid == 0
+
+
+def test_references_that_cannot_be_are_left_out_and_counted(measured: Pair) -> None:
+    gauge, captured = measured
+    with gauge.span("step", "elsewhere") as elsewhere:
+        pass
+    fresh = gauge.span("step", "fresh")
+    with gauge.span("tool", "search", tool="typo") as search:  # type: ignore[call-arg]
+        search.depends_on(elsewhere, fresh, 1.5)  # type: ignore[arg-type]
+        search.link(*(f"t/{number}" for number in range(65)))
+        search.describe(modle="typo")  # type: ignore[arg-type]
+    search.link("t/s")
+    found = by_name(captured)["search"]
+    assert (found["depends_on"], len(found["links"])) == ([], 64)
+    assert gauge.stats().invalid == 7
+
+
+def test_what_is_said_of_a_decorated_span_holds_for_each_call(measured: Pair) -> None:
+    gauge, captured = measured
+
+    @gauge.span("model", "draft", model="gpt-4o", depends_on="s-1")
+    def draft() -> None:
+        return
+
+    draft()
+    draft()
+    assert [(span["model"], span["depends_on"]) for span in captured.finished_spans()] == [
+        ("gpt-4o", ["s-1"])
+    ] * 2

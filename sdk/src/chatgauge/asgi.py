@@ -43,6 +43,11 @@ class Description(TypedDict, total=False):
     space_id: str
     workflow: str
     workflow_version: str
+    region: str
+    operation: str
+    conversation_id: str
+    experiment: str
+    variant: str
     request_id: str
     trace_id: str
     attributes: Mapping[str, str]

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from chatgauge.arguments import LONGEST_TEXT
 from chatgauge.errors import ConfigurationError
 
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
@@ -83,6 +84,16 @@ def service_name(given: str | None, environment: Mapping[str, str]) -> str:
     return name
 
 
+def region_name(given: str | None, environment: Mapping[str, str]) -> str | None:
+    """Where the service runs, if anybody says so."""
+    name = given or environment.get("CHATGAUGE_REGION") or None
+    if name is not None and (not isinstance(name, str) or len(name) > LONGEST_TEXT):
+        raise ConfigurationError(
+            f"region must be text of at most {LONGEST_TEXT} characters (CHATGAUGE_REGION)"
+        )
+    return name
+
+
 def buffer_bytes(given: int | None, environment: Mapping[str, str]) -> int:
     """How much memory events may hold while they wait."""
     value = given if given is not None else environment.get("CHATGAUGE_BUFFER_BYTES", DEFAULT_BUFFER_BYTES)
@@ -98,7 +109,7 @@ def buffer_bytes(given: int | None, environment: Mapping[str, str]) -> int:
 
 
 def attribute_names(given: Collection[str] | None, environment: Mapping[str, str]) -> Collection[str]:
-    """The attributes that may be published: the argument, or `CHATGAUGE_ATTRIBUTES=region,tier`."""
+    """The attributes that may be published: the argument, or `CHATGAUGE_ATTRIBUTES=tier,channel`."""
     if given is not None:
         return given
     listed = environment.get("CHATGAUGE_ATTRIBUTES", "").split(",")

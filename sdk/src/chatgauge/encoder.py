@@ -17,8 +17,16 @@ class Encoder:
     An event gets its id here, once; whatever is sent again is the same bytes.
     """
 
-    def __init__(self, service: str, instance: str | None, pseudonyms: Pseudonyms, notices: Notices) -> None:
+    def __init__(
+        self,
+        service: str,
+        instance: str | None,
+        region: str | None,
+        pseudonyms: Pseudonyms,
+        notices: Notices,
+    ) -> None:
         self._service = service
+        self._region = region
         self._given_instance = instance
         self._instance = instance or this_instance()
         self._pseudonyms = pseudonyms
@@ -33,6 +41,8 @@ class Encoder:
         record["event_id"] = new_id()
         record["service"] = self._service
         record["instance"] = self._instance
+        if self._region is not None and topic != SAMPLES:
+            record.setdefault("region", self._region)
         self._keep_private(record)
         encode = record_type(topic).encode
         try:
@@ -50,9 +60,10 @@ class Encoder:
         user_id = record.get("user_id")
         if user_id is not None:
             record["user_id"] = self._pseudonyms.of(user_id)
-        space_id = record.get("space_id")
-        if space_id is not None:
-            record["space_id"] = self._pseudonyms.unless_email(space_id, "space_id")
+        for name in ("space_id", "conversation_id"):
+            opaque = record.get(name)
+            if opaque is not None:
+                record[name] = self._pseudonyms.unless_email(opaque, name)
         attributes = record.get("attributes")
         if attributes:
             kept = (self._pseudonyms.unless_email(pair, "an attribute") for pair in attributes)

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Never, Self
+from typing import Never, Self, Unpack
 
 from chatgauge import arguments, config
 from chatgauge.buffer import Buffer, Stats
@@ -18,7 +18,7 @@ from chatgauge.privacy import NAMES_A_PERSON, Pseudonyms
 from chatgauge.recorder import Recorder
 from chatgauge.request import NO_REQUEST, Request, current_request
 from chatgauge.sender import Sender
-from chatgauge.span import NO_SPAN, Span, current_trace_id
+from chatgauge.span import NO_SPAN, About, Span, current_trace_id
 from chatgauge.transport import SAMPLES, Transport
 
 _senders: "weakref.WeakSet[Sender]" = weakref.WeakSet()
@@ -31,10 +31,11 @@ class Gauge:
 
     service: the service's name. `CHATGAUGE_SERVICE`.
     instance: which instance of it; `host:pid` by default. `CHATGAUGE_INSTANCE`.
+    region: where it runs, of every request and span that doesn't say otherwise. `CHATGAUGE_REGION`.
     kafka: where Kafka is: `"host:port,host:port"`, or a `KafkaConnection`. `CHATGAUGE_KAFKA_*`.
     pseudonym_key: makes user ids pseudonymous; 16 bytes or more, the same in every service that
         shares users. `CHATGAUGE_PSEUDONYM_KEY`.
-    attributes: names of the attributes that may be published. `CHATGAUGE_ATTRIBUTES=region,tier`.
+    attributes: names of the attributes that may be published. `CHATGAUGE_ATTRIBUTES=tier,channel`.
     error_types: types for the service's own exceptions, by class name.
     buffer_bytes: memory for events that wait; 50 MB. `CHATGAUGE_BUFFER_BYTES`.
     exit_timeout: seconds that the process's exit may wait for the last events.
@@ -50,6 +51,7 @@ class Gauge:
         service: str | None = None,
         *,
         instance: str | None = None,
+        region: str | None = None,
         kafka: str | config.KafkaConnection | None = None,
         pseudonym_key: str | bytes | None = None,
         attributes: Collection[str] | None = None,
@@ -76,6 +78,7 @@ class Gauge:
         encoder = Encoder(
             config.service_name(service, environment),
             instance or environment.get("CHATGAUGE_INSTANCE"),
+            config.region_name(region, environment),
             Pseudonyms(pseudonym_key or environment.get("CHATGAUGE_PSEUDONYM_KEY"), self.notices),
             self.notices,
         )
@@ -104,6 +107,11 @@ class Gauge:
         space_id: str | None = None,
         workflow: str | None = None,
         workflow_version: str | None = None,
+        region: str | None = None,
+        operation: str | None = None,
+        conversation_id: str | None = None,
+        experiment: str | None = None,
+        variant: str | None = None,
         request_id: str | None = None,
         trace_id: str | None = None,
         attributes: Mapping[str, str] | None = None,
@@ -115,6 +123,10 @@ class Gauge:
         model: its name, as the provider spells it.
         user_id: an opaque id; see `pseudonym_key`.
         space_id: the project, team or tenant.
+        region: where the request is served; by default the gauge's.
+        operation: what is asked of the model, as OpenTelemetry names it: chat, embeddings, ...
+        conversation_id: the conversation that the request is a turn of; an opaque id.
+        experiment, variant: which variant of which experiment answers.
         request_id: an id of the service's own, unique; made up by default.
         trace_id: the trace to join; by default that of the surrounding span, else a new one.
         """
@@ -134,6 +146,11 @@ class Gauge:
                 space_id=space_id,
                 workflow=workflow,
                 workflow_version=workflow_version,
+                region=region,
+                operation=operation,
+                conversation_id=conversation_id,
+                experiment=experiment,
+                variant=variant,
                 attributes=attributes,
                 **unknown,
             )
@@ -142,13 +159,15 @@ class Gauge:
             return NO_REQUEST
         return request
 
-    def span(self, kind: str = "other", name: str = "") -> Span:
+    def span(self, kind: str = "other", name: str = "", **about: Unpack[About]) -> Span:
         """A step of the current request, to be used as a context manager or as a decorator.
 
         kind: workflow, step, agent, plugin, tool, model or other. What the model spans of a request
         cover is its `model_us`.
+        provider, model, operation: of a model call.
+        depends_on, links: other spans, as `Span.depends_on` and `Span.link` take them.
         """
-        return NO_SPAN if self._disabled else Span(self._recorder, kind, name)
+        return NO_SPAN if self._disabled else Span(self._recorder, kind, name, about)
 
     def sample(
         self,

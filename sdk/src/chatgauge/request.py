@@ -3,21 +3,22 @@
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar, Token
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Never, TypeVar
+from typing import TYPE_CHECKING, Any, Never, TypeVar, Unpack
 
 from chatgauge import arguments
 from chatgauge.identity import new_id
 from chatgauge.recorder import Recorder
 from chatgauge.scope import Scope, State
 from chatgauge.transport import REQUESTS
+from chatgauge.usage import Tokens, Usage, tokens_of
 
 if TYPE_CHECKING:
-    from chatgauge.span import Span
+    from chatgauge.span import About, Span
 
 UNKNOWN = "unknown"
 
-_USAGE = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
-_PARTS = (("cached_tokens", "prompt_tokens"), ("reasoning_tokens", "completion_tokens"))
+_SHARED = ("space_id", "user_id", "workflow", "workflow_version", "conversation_id", "region")
+"""With its spans."""
 
 T = TypeVar("T")
 
@@ -35,17 +36,20 @@ class Request(Scope):
         "_answered",
         "_attributes",
         "_cache_hit",
+        "_chunks",
         "_context",
-        "_cost",
         "_error",
         "_fields",
+        "_finish_reason",
         "_first_token",
+        "_last_token",
         "_restore",
+        "_retries",
         "_started",
-        "_usage",
         "model_intervals",
         "request_id",
         "trace_id",
+        "used",
     )
 
     def __init__(self, recorder: Recorder, *, request_id: str | None, trace_id: str | None) -> None:
@@ -59,12 +63,16 @@ class Request(Scope):
         """Start and end of each model call, in nanoseconds of the monotonic clock."""
         self._fields: dict[str, Any] = {"provider": UNKNOWN, "model": UNKNOWN}
         self._attributes: dict[str, str] = {}
-        self._usage: dict[str, int] = {}
+        self.used = Usage()
+        """By its model calls so far, those of its spans included."""
         self._started = 0
         self._context: int | None = None
         self._first_token: int | None = None
+        self._last_token: int | None = None
+        self._chunks = 0
         self._answered: tuple[int, int] | None = None
-        self._cost: int | None = None
+        self._finish_reason: str | None = None
+        self._retries: int | None = None
         self._error: str | None = None
         self._cache_hit = False
         self._restore: Token[Request | None] | None = None
@@ -79,9 +87,9 @@ class Request(Scope):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What its spans have in common with it: space, user and workflow, as far as they are known."""
-        shared = ("space_id", "user_id", "workflow", "workflow_version")
-        return {name: self._fields[name] for name in shared if name in self._fields}
+        """What its spans have in common with it: space, user, workflow, conversation and region, as far as
+        they are known."""
+        return {name: self._fields[name] for name in _SHARED if name in self._fields}
 
     def describe(
         self,
@@ -92,6 +100,11 @@ class Request(Scope):
         space_id: str | None = None,
         workflow: str | None = None,
         workflow_version: str | None = None,
+        region: str | None = None,
+        operation: str | None = None,
+        conversation_id: str | None = None,
+        experiment: str | None = None,
+        variant: str | None = None,
         attributes: Mapping[str, str] | None = None,
         **unknown: Never,
     ) -> None:
@@ -110,6 +123,11 @@ class Request(Scope):
                 ("space_id", space_id),
                 ("workflow", workflow),
                 ("workflow_version", workflow_version),
+                ("region", region),
+                ("operation", operation),
+                ("conversation_id", conversation_id),
+                ("experiment", experiment),
+                ("variant", variant),
             ):
                 if value is not None and (written := arguments.text(value, name, notices)) is not None:
                     fields[name] = written
@@ -138,36 +156,37 @@ class Request(Scope):
         elif self._first_token is None:
             self._first_token = self._recorder.ticks_ns()
 
+    def chunk(self) -> None:
+        """A chunk of the streamed answer has come. Call it for each: the first is the first token, if
+        `first_token` has not said so before; the last gives the time per output token, with the tokens.
+
+        A service that doesn't see every chunk calls `first_token` instead.
+        """
+        if self._state is not State.OPEN:
+            self._untimely("chunk")
+            return
+        self._last_token = now = self._recorder.ticks_ns()
+        self._chunks += 1
+        if self._first_token is None:
+            self._first_token = now
+
     def first_token_at(self, ticks_ns: int) -> None:
         """As `first_token`, for who noted the time (`time.perf_counter_ns()`) and tells it later."""
         if self._state is State.OPEN and self._first_token is None:
             self._first_token = ticks_ns
 
-    def usage(
-        self,
-        *,
-        prompt_tokens: int | None = None,
-        completion_tokens: int | None = None,
-        cached_tokens: int | None = None,
-        reasoning_tokens: int | None = None,
-        **unknown: Never,
-    ) -> None:
+    def usage(self, **tokens: Unpack[Tokens]) -> None:
         """What one model call used. Call it once for each call to a model: they add up.
 
-        `prompt_tokens` includes `cached_tokens`; `completion_tokens` includes `reasoning_tokens`.
+        `prompt_tokens` includes `cached_tokens`, `cache_write_tokens` (which include
+        `cache_write_1h_tokens`) and `prompt_audio_tokens`; `completion_tokens` includes `reasoning_tokens`
+        and `completion_audio_tokens`. What is told to a model span is counted here by itself.
         """
         if self._state is not State.OPEN:
             self._untimely("usage")
             return
-        given = (prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens)
         try:
-            for name, value in zip(_USAGE, given, strict=True):
-                if value is not None:
-                    tokens = arguments.whole(value, name, self._recorder.notices)
-                    if tokens is not None:
-                        self._usage[name] = self._usage.get(name, 0) + tokens
-            if unknown:
-                arguments.refuse(unknown, self._recorder.notices)
+            self.used.add(tokens_of(tokens, self._recorder.notices))
         except Exception as error:
             self._recorder.fault(error)
 
@@ -182,7 +201,37 @@ class Request(Scope):
         try:
             nano = arguments.nano_usd(usd, self._recorder.notices)
             if nano is not None:
-                self._cost = (self._cost or 0) + nano
+                self.used.charge(nano)
+        except Exception as error:
+            self._recorder.fault(error)
+
+    def finish_reason(self, reason: str | None) -> None:
+        """Why the model stopped, as the provider spells it: stop, length, tool_calls, ...
+
+        None changes nothing, so it may be called for each chunk. Of several model calls the last counts.
+        """
+        if self._state is not State.OPEN:
+            self._untimely("finish_reason")
+            return
+        try:
+            self._finish_reason = (
+                arguments.text(reason, "finish_reason", self._recorder.notices) or self._finish_reason
+            )
+        except Exception as error:
+            self._recorder.fault(error)
+
+    def retried(self, times: int = 1) -> None:
+        """So many attempts at the model failed, and another was made. Calls add up.
+
+        `retried(0)` says that the first attempt went through; without any call it is unknown.
+        """
+        if self._state is not State.OPEN:
+            self._untimely("retried")
+            return
+        try:
+            count = arguments.whole(times, "retries", self._recorder.notices)
+            if count is not None:
+                self._retries = (self._retries or 0) + count
         except Exception as error:
             self._recorder.fault(error)
 
@@ -221,13 +270,13 @@ class Request(Scope):
         elif self._answered is None:
             self._answered = (self._recorder.ticks_ns(), self._recorder.wall_ns())
 
-    def span(self, kind: str = "other", name: str = "") -> "Span":
+    def span(self, kind: str = "other", name: str = "", **about: Unpack["About"]) -> "Span":
         """A step inside this request, as `Gauge.span` makes it."""
         from chatgauge.span import NO_SPAN, Span
 
         if self._state is State.INERT:
             return NO_SPAN
-        return Span(self._recorder, kind, name, request=self)
+        return Span(self._recorder, kind, name, about, request=self)
 
     def _error_type(self, error: object) -> str:
         failures = self._recorder.failures
@@ -250,15 +299,13 @@ class Request(Scope):
         elif error is not None:
             record["error_type"] = self._error_type(error)
         record |= self._times(ended)
-        record |= self._usage
-        for part, whole in _PARTS:
-            if whole in record and record.get(part, 0) > record[whole]:
-                del record[part]
-                recorder.notices.count(
-                    arguments.INVALID, f"{part} is more than {whole}, which must include it, and was left out"
-                )
-        if self._cost is not None:
-            record["cost_nano_usd"] = self._cost
+        self.used.put_into(record, recorder.notices)
+        if self._finish_reason is not None:
+            record["finish_reason"] = self._finish_reason
+        if self._retries is not None:
+            record["retries"] = self._retries
+        if self._chunks:
+            record["output_chunks"] = self._chunks
         if self._cache_hit:
             record["cache_hit"] = True
         if self._first_token is not None:
@@ -288,6 +335,8 @@ class Request(Scope):
             times["model_us"] = ended - self._context
         if self._first_token is not None:
             times["first_token_us"] = self._first_token - began
+        if self._last_token is not None:
+            times["last_token_us"] = self._last_token - began
         return {name: max(0, ns) // 1000 for name, ns in times.items()}
 
     def _become_current(self) -> None:

@@ -79,6 +79,7 @@ def capture(
     service: str = "test",
     *,
     instance: str | None = "test",
+    region: str | None = None,
     pseudonym_key: str | bytes | None = None,
     attributes: Collection[str] | None = None,
     error_types: Mapping[str, str] | None = None,
@@ -89,6 +90,7 @@ def capture(
     gauge = Gauge(
         service,
         instance=instance,
+        region=region,
         pseudonym_key=pseudonym_key,
         attributes=attributes,
         error_types=error_types,
