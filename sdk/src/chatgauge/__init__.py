@@ -8,7 +8,7 @@ with gauge.request(provider="openai", model="gpt-4o", user_id="u1") as request:
     documents = retrieve()
     request.context_ready()
     for token in stream:
-        request.first_token()
+        request.chunk()
     request.usage(prompt_tokens=812, completion_tokens=96)
 """
 
