@@ -20,6 +20,12 @@ class Model:
     reasons: bool = False
     charges: int | None = None
     """Nano-USD per token, where the provider itself says what a request cost."""
+    writes: bool = False
+    """The provider says how much of a prompt it wrote to its cache, too."""
+    chunk_tokens: int = 1
+    """How many tokens come in one chunk of a stream."""
+    finishes: tuple[str, str, str, str] = ("stop", "length", "tool_calls", "content_filter")
+    """How the provider says that an answer ended by itself, was cut, calls a tool, was filtered."""
 
 
 MODELS = (
@@ -27,13 +33,33 @@ MODELS = (
     Model("openai", "gpt-4o-mini", 300_000, 7_000),
     Model("openai", "o3", 1_900_000, 13_000, reasons=True),
     Model("azure", "gpt-4o", 510_000, 12_500),
-    Model("anthropic", "claude-sonnet-4-5", 780_000, 14_000),
-    Model("google", "gemini-2.5-flash", 350_000, 5_500, reasons=True),
+    Model(
+        "anthropic",
+        "claude-sonnet-4-5",
+        780_000,
+        14_000,
+        writes=True,
+        chunk_tokens=4,
+        finishes=("end_turn", "max_tokens", "tool_use", "refusal"),
+    ),
+    Model(
+        "google",
+        "gemini-2.5-flash",
+        350_000,
+        5_500,
+        reasons=True,
+        chunk_tokens=24,
+        finishes=("STOP", "MAX_TOKENS", "STOP", "SAFETY"),
+    ),
     Model("mistral", "mistral-large-latest", 460_000, 16_000, caches=False),
     Model("deepseek", "deepseek-chat", 900_000, 24_000),
     Model("openrouter", "meta-llama/llama-3.3-70b-instruct", 650_000, 18_000, caches=False, charges=310),
     Model("self-hosted", "orchard-8b-chat", 240_000, 9_000, caches=False),  # has no public price
 )
+
+AUDIO = Model("openai", "gpt-4o-audio-preview", 420_000, 11_000)
+"""What a spoken request to gpt-4o asks instead."""
+EMBEDDINGS = Model("openai", "text-embedding-3-small", 90_000, 0, caches=False)
 
 
 @dataclass(frozen=True)
@@ -45,6 +71,9 @@ class Service:
     instances: int
     models: tuple[float, ...]
     workflows: tuple[float, ...]
+    regions: tuple[str, ...]
+    """Its instances run in them in turns."""
+    counts_retries: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,16 +95,52 @@ WORKFLOWS = (
 )
 
 SERVICES = (
-    Service("chat-web", 0.46, 3, (22, 40, 4, 8, 10, 8, 0, 0, 4, 4), (50, 30, 15, 5)),
-    Service("chat-mobile", 0.27, 2, (10, 55, 0, 5, 5, 20, 0, 0, 5, 0), (70, 20, 10, 0)),
-    Service("support-desk", 0.18, 2, (5, 10, 0, 30, 25, 0, 15, 10, 0, 5), (20, 60, 20, 0)),
-    Service("code-assistant", 0.09, 1, (5, 5, 25, 5, 45, 0, 0, 15, 0, 0), (25, 15, 0, 60)),
+    Service(
+        "chat-web",
+        0.46,
+        3,
+        (22, 40, 4, 8, 10, 8, 0, 0, 4, 4),
+        (50, 30, 15, 5),
+        ("eu-west-1", "us-east-1", "ap-southeast-1"),
+    ),
+    Service(
+        "chat-mobile", 0.27, 2, (10, 55, 0, 5, 5, 20, 0, 0, 5, 0), (70, 20, 10, 0), ("eu-west-1", "us-east-1")
+    ),
+    Service(
+        "support-desk",
+        0.18,
+        2,
+        (5, 10, 0, 30, 25, 0, 15, 10, 0, 5),
+        (20, 60, 20, 0),
+        ("eu-central-1", "eu-west-1"),
+    ),
+    Service(
+        "code-assistant",
+        0.09,
+        1,
+        (5, 5, 25, 5, 45, 0, 0, 15, 0, 0),
+        (25, 15, 0, 60),
+        ("us-east-1",),
+        counts_retries=False,
+    ),
 )
 
+
+@dataclass(frozen=True)
+class Experiment:
+    """Two ways to answer, of which every user of a service gets one."""
+
+    service: str
+    name: str
+    variants: tuple[str, ...]
+
+
+EXPERIMENT = Experiment("support-desk", "greeting", ("short", "long"))
+
 ATTRIBUTES: tuple[list[str], ...] = (
-    ["channel=web", "region=eu-west"],
-    ["channel=web", "region=us-east"],
-    ["channel=app", "region=eu-west"],
+    ["channel=web", "plan=team"],
+    ["channel=web", "plan=free"],
+    ["channel=app", "plan=free"],
     [],
 )
 

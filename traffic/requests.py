@@ -59,8 +59,9 @@ def draw(
 ) -> pl.DataFrame:
     """Requests that end at the given moments (microseconds since 1970, ascending).
 
-    The columns of RequestEvent, and `_due_us`, when to send it; `_kind`: `request`, `late`, `too late`;
-    `_model`, its place in MODELS; `_traced`, `_started`. `first` is the first one's place in the stream.
+    Columns of RequestEvent, of which `traffic.details` adds the others; and `_due_us`, when to send it;
+    `_kind`: `request`, `late`, `too late`; `_model`, its place in MODELS; `_traced`, `_started`. `first` is
+    the first one's place in the stream.
     """
     size = len(at)
     user = np.searchsorted(population.cumulative, rng.random(size))

@@ -13,6 +13,7 @@ import polars as pl
 
 from schemas.topics import REQUESTS, SAMPLES, SPANS
 from traffic.corruption import corrupted, places
+from traffic.details import detailed
 from traffic.messages import Encoder, Messages
 from traffic.product import Population
 from traffic.requests import draw, hex_ids
@@ -29,15 +30,23 @@ _SAMPLE_KEY = pl.concat_str("service", pl.lit("/"), "instance")
 
 _UNKNOWN_AT_START = (
     "error_type",
+    "retries",
+    "finish_reason",
     "prompt_tokens",
     "cached_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "prompt_audio_tokens",
     "completion_tokens",
     "reasoning_tokens",
+    "completion_audio_tokens",
     "cost_nano_usd",
     "total_us",
     "context_us",
     "model_us",
     "first_token_us",
+    "last_token_us",
+    "output_chunks",
 )
 
 
@@ -62,10 +71,11 @@ def blocks(scenario: Scenario) -> Iterator[Block]:
     first = 0
     while scenario.count is None or first < scenario.count:
         size = BLOCK if scenario.count is None else min(BLOCK, scenario.count - first)
-        rng, rng_started, rng_spans, rng_samples = np.random.default_rng((scenario.seed, 2, first)).spawn(4)
+        root = np.random.default_rng((scenario.seed, 2, first))
+        rng, rng_started, rng_spans, rng_samples, rng_details = root.spawn(5)
         at = timeline.at_us(first + np.arange(size) + rng.random(size))
         since, until = (int(edge) for edge in timeline.at_us(np.array([first, first + size], np.float64)))
-        requests = draw(scenario, population, rng, first, at)
+        requests = detailed(draw(scenario, population, rng, first, at), rng_details)
         yield Block(
             first,
             requests,

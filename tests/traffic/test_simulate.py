@@ -19,7 +19,7 @@ from schemas.validity import rules
 from streams.pricing import PriceList
 from traffic.corruption import KINDS
 from traffic.messages import Encoder, Messages
-from traffic.product import MODELS, SERVICES, WORKFLOWS
+from traffic.product import AUDIO, EMBEDDINGS, MODELS, SERVICES, WORKFLOWS
 from traffic.scenario import Scenario
 from traffic.simulate import BLOCK, blocks, messages
 from traffic.timeline import Timeline
@@ -103,7 +103,9 @@ def test_longer_answers_take_longer(drawn: pl.DataFrame) -> None:
 def test_the_whole_product_is_at_work(drawn: pl.DataFrame) -> None:
     assert set(drawn["service"]) == {service.name for service in SERVICES}
     assert set(drawn["workflow"]) == {workflow.name for workflow in WORKFLOWS}
-    assert set(drawn.select("provider", "model").iter_rows()) == {(m.provider, m.name) for m in MODELS}
+    assert set(drawn.select("provider", "model").iter_rows()) == {
+        (m.provider, m.name) for m in (*MODELS, AUDIO, EMBEDDINGS)
+    }
     assert drawn.filter(pl.col("reasoning_tokens") > 0)["model"].unique().sort().to_list() == [
         "gemini-2.5-flash",
         "o3",
@@ -123,8 +125,9 @@ def test_a_few_spaces_have_most_of_the_traffic(drawn: pl.DataFrame) -> None:
     assert belongs["space_id"].unique().to_list() == [1]
 
 
-def test_every_model_but_the_own_one_has_a_price(drawn: pl.DataFrame) -> None:
-    priced = drawn.with_columns(PriceList().cost(drawn)).filter(pl.col("error_type").is_null())
+def test_every_model_that_answers_has_a_price_but_the_own_one(drawn: pl.DataFrame) -> None:
+    answers = drawn.filter(pl.col("operation") == "chat")
+    priced = answers.with_columns(PriceList().cost(answers)).filter(pl.col("error_type").is_null())
     unpriced = priced.filter(pl.col("cost_nano_usd").is_null())
     assert set(unpriced["provider"]) == {"self-hosted"}
     assert priced.filter(pl.col("provider") == "self-hosted").height == unpriced.height
@@ -162,6 +165,7 @@ def test_started_requests_share_the_id_and_know_nothing_else() -> None:
     took = (both["occurred_at_end"] - both["occurred_at"]).dt.total_microseconds()
     assert (took == both["total_us_end"]).all()
     unknown = ("total_us", "prompt_tokens", "completion_tokens", "error_type", "cost_nano_usd")
+    unknown += ("retries", "finish_reason", "last_token_us", "output_chunks", "cache_write_tokens")
     assert [both[column].null_count() for column in unknown] == [both.height] * len(unknown)
 
 
@@ -189,6 +193,46 @@ def test_spans_nest_and_belong_to_their_requests() -> None:
     assert (inner["_start"] >= inner["_start_parent"]).all()
     assert (inner["_end"] <= inner["_end_parent"]).all()
     assert set(whole["kind"]) == {"workflow", "agent", "tool", "plugin", "model"}
+
+
+def test_a_model_s_span_has_the_request_s_tokens_and_needs_what_the_tool_found() -> None:
+    (block, *_) = blocks(scenario(traced=0.2, count=8_000))
+    held = [rule for rule in rules("SpanEvent") if set(rule.needs) <= set(block.spans.columns)]
+    assert len(held) > 60
+    for rule in held:
+        assert not block.spans.select(rule.broken.fill_null(value=False)).to_series().any(), rule.what
+    tokens = [name for name in block.spans.columns if name.endswith("_tokens")]
+    assert len(tokens) == 8
+    ends = block.spans.filter(pl.col("phase") == "finished")
+    calls = ends.filter(pl.col("kind") == "model")
+    both = calls.join(block.requests, on="request_id", suffix="_of_request")
+    assert both.height == calls.height > 500
+    copied = [*tokens, "cost_nano_usd", "provider", "model", "operation", "region"]
+    for name in copied:
+        assert both[name].equals(both[f"{name}_of_request"].rename(name), null_equal=True), name
+    assert {"chat", "embeddings"} == set(calls["operation"])
+    others = block.spans.filter((pl.col("kind") != "model") | (pl.col("phase") == "started"))
+    assert others.select(pl.col(tokens).count()).row(0) == (0,) * 8
+    needed = calls.explode("depends_on").join(
+        ends, left_on="depends_on", right_on="span_id", suffix="_needed"
+    )
+    assert set(needed["kind_needed"]) == {"tool"}
+    assert needed.height == calls.height
+    assert (needed["trace_id"] == needed["trace_id_needed"]).all()
+    assert (needed["occurred_at_needed"] <= needed["occurred_at"]).all()
+
+
+def test_a_turn_is_linked_to_the_one_before_it_in_its_conversation() -> None:
+    (block, *_) = blocks(scenario(traced=1.0, count=2_000))
+    roots = block.spans.filter(pl.col("kind") == "workflow", pl.col("phase") == "finished")
+    known = roots.with_columns(_name=pl.concat_str("trace_id", pl.lit("/"), "span_id"))
+    linked = known.filter(pl.col("links").list.len() > 0).explode("links")
+    both = linked.join(known, left_on="links", right_on="_name", suffix="_before")
+    assert both.height == linked.height > 100
+    assert (both["conversation_id"] == both["conversation_id_before"]).all()
+    assert (both["trace_id"] != both["trace_id_before"]).all()
+    others = block.spans.filter(pl.col("kind") != "workflow")
+    assert others["links"].list.len().max() == 0
 
 
 def test_every_instance_is_sampled_every_ten_seconds() -> None:

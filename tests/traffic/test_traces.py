@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import contract
 from traffic.errors import ColumnMapError, EmptyTraceError, TrafficError, UnknownTraceError
 from traffic.fields import FIELDS, column_map
 from traffic.formats import LLMPERF_CONCURRENCY, LLMPERF_START
@@ -196,6 +197,46 @@ def test_other_files_are_read_by_mapped_columns_in_the_order_of_time(tmp_path: P
     }
     assert (second["total_us"], second["cost_nano_usd"], second["streamed"]) == (1_500, 1_230_000, True)
     assert second["occurred_at"] == 1_700_000_002_500_000
+
+
+def test_every_field_that_a_file_can_have_is_mapped(tmp_path: Path) -> None:
+    reported = {
+        "conversation_id": "c-1",
+        "region": "eu-central-1",
+        "operation": "chat",
+        "experiment": "greeting",
+        "variant": "short",
+        "finish_reason": "stop",
+        "prompt_tokens": 100,
+        "cache_write_tokens": 60,
+        "cache_write_1h_tokens": 20,
+        "prompt_audio_tokens": 10,
+        "completion_tokens": 50,
+        "completion_audio_tokens": 5,
+        "output_chunks": 12,
+        "retries": 1,
+        "last_token_us": 1_500_000,
+    }
+    cells = [str(value) for value in reported.values()][:-1]
+    path = written(
+        tmp_path,
+        ",".join(["when", *reported]),
+        ",".join(["1700000001", *cells, "1500"]),
+        ",".join(["1700000002", *cells[:7], "101", *cells[8:], "1500"]),
+    )
+    columns = column_map(
+        [
+            "occurred_at=when:s",
+            *(f"{name}={name}" for name in [*reported][:-1]),
+            "last_token_us=last_token_us:ms",
+        ]
+    )
+    trace = read_trace(path, columns)
+    (row,) = trace.requests.to_dicts()
+    assert {name: row[name] for name in reported} == reported
+    assert trace.faults.first == [Fault(3, "cache_write_tokens is larger than prompt_tokens")]
+    own = {"event_id", "request_id", "trace_id", "phase", "imported", "attributes"}
+    assert FIELDS.keys() == contract.schema("RequestEvent").fields.keys() - own
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class GaugeMiddleware:
 
     The latency ends with the last byte of the response; tokens and costs can be told until the
     application returns. A response of several parts counts as streamed, its first part as the
-    first token, unless the handler calls `first_token()` itself. A status of 400 and more, an
+    first token, unless the handler calls `first_token()` or `chunk()` itself. A status of 400 and more, an
     exception, and a client that went away before the end are failures, unless the handler has
     called `fail()`. The trace of a `traceparent` header is joined. At the application's shutdown
     the gauge is flushed, because servers that are stopped by a signal may run no exit handlers.
