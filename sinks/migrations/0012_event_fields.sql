@@ -38,8 +38,8 @@ ALTER TABLE spans
 CREATE OR REPLACE VIEW requests
 (
     `occurred_at` DateTime64(6, 'UTC') COMMENT 'When the request ended.',
-    `event_id` String COMMENT 'The event that reports it.',
     `request_id` String COMMENT 'The request.',
+    `event_id` String COMMENT 'The event that reports it.',
     `trace_id` Nullable(String) COMMENT 'Its trace.',
     `conversation_id` Nullable(String) COMMENT 'The conversation that it is a turn of.',
     `imported` Bool COMMENT 'Brought in after the fact: a replayed trace, a backfill.',
@@ -79,8 +79,8 @@ CREATE OR REPLACE VIEW requests
 )
 AS SELECT
     occurred_at,
-    event_id,
     request_id,
+    event_id,
     trace_id,
     conversation_id,
     imported,
