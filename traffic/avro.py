@@ -15,9 +15,6 @@ import polars as pl
 from schemas.contract import Schema, schema
 from schemas.wire import single_object_header
 
-_LONGEST = 10
-"""Bytes of the longest variable-length integer of 64 bits."""
-
 
 class ColumnWriter:
     """Writes data frames as values of one record type of the contract."""
@@ -53,16 +50,7 @@ _EMPTY = pl.List(pl.String)
 
 def _column(column: pl.Series, avro_type: Any) -> list[bytes]:
     if isinstance(avro_type, list):  # ["null", T]
-        given = column.drop_nulls()
-        written = _column(given, avro_type[1])
-        if len(given) == len(column):
-            return [b"\x02" + value for value in written]
-        if not written:
-            return [b"\x00"] * len(column)
-        values = iter(written)
-        return [
-            b"\x02" + next(values) if is_given else b"\x00" for is_given in column.is_not_null().to_list()
-        ]
+        return _optional(column, avro_type[1])
     if column.null_count():
         raise ValueError(f"{column.name} must not be null")
     kind = avro_type["type"] if isinstance(avro_type, dict) else avro_type
@@ -83,21 +71,45 @@ def _column(column: pl.Series, avro_type: Any) -> list[bytes]:
     raise ValueError(f"{column.name}: no writer for the Avro type {kind}")
 
 
-def _varints(column: pl.Series) -> list[bytes]:
-    """Zigzag variable-length integers."""
+def _optional(column: pl.Series, avro_type: Any) -> list[bytes]:
+    """The values of a field that may be null: 0, or 2 and the value."""
+    if column.null_count() == len(column):
+        return [b"\x00"] * len(column)
+    kind = avro_type["type"] if isinstance(avro_type, dict) else avro_type
+    if kind in ("long", "int"):
+        numbers = column.dt.timestamp("us") if column.dtype == pl.Datetime else column
+        return _varints(numbers.fill_null(0), column.is_not_null().to_numpy())
+    if kind == "string":
+        return _distinct(
+            column.cast(pl.String), lambda text: b"\x00" if text is None else b"\x02" + _text(text)
+        )
+    values = iter(_column(column.drop_nulls(), avro_type))
+    return [b"\x02" + next(values) if given else b"\x00" for given in column.is_not_null().to_list()]
+
+
+# As strings of one width, NumPy strips the zeros behind a number: only 0 itself is lost by that.
+_ZERO = {b"": b"\x00"}
+_ZERO_OR_NULL = {b"": b"\x00", b"\x02": b"\x02\x00"}
+
+
+def _varints(column: pl.Series, given: npt.NDArray[np.bool_] | None = None) -> list[bytes]:
+    """Zigzag variable-length integers; with `given`, of a field that is null where that is false."""
     numbers: npt.NDArray[np.int64] = column.cast(pl.Int64).to_numpy()
     rest = ((numbers << 1) ^ (numbers >> 63)).view(np.uint64)
     if not len(rest):
         return []
     width = max(1, -(-int(rest.max()).bit_length() // 7))
-    digits = np.zeros((len(rest), _LONGEST), np.uint8)
-    for place in range(width):
+    first = 0 if given is None else 1
+    digits = np.zeros((len(rest), first + width), np.uint8)
+    if given is not None:
+        digits[:, 0] = np.where(given, 2, 0)
+    for place in range(first, first + width):
         digits[:, place] = rest & np.uint64(0x7F)
         rest = rest >> np.uint64(7)
         digits[:, place] |= np.where(rest > 0, 0x80, 0).astype(np.uint8)
-    # As fixed-width strings, NumPy strips the zeros behind a number; only 0 itself is lost by that.
-    written: list[bytes] = digits[:, :width].copy().view(f"S{width}").ravel().tolist()
-    return [value or b"\x00" for value in written]
+    stripped = _ZERO if given is None else _ZERO_OR_NULL
+    written: list[bytes] = digits.view(f"S{first + width}").ravel().tolist()
+    return [stripped.get(value, value) for value in written]
 
 
 def _distinct(column: pl.Series, write: Any) -> list[bytes]:
