@@ -114,9 +114,12 @@ def window_data(
 def event_data(
     event: Mapping[str, Any], topic: str, partition: int, offset: int, public_url: str
 ) -> dict[str, Any]:
-    """`data` of request.failed and span.ended: the event's fields, and where it is."""
+    """`data` of request.failed and span.ended: the event's fields, and where it is.
+
+    `links` are the notification's, so those of a span are `linked_spans`.
+    """
     return {
-        **event,
+        **{"linked_spans" if name == "links" else name: value for name, value in event.items()},
         "source": {"topic": topic, "partition": partition, "offset": offset},
         "links": {"events": f"{public_url}/events?topic={topic}&partition={partition}&offset={offset}"},
     }

@@ -68,7 +68,7 @@ def test_the_page_shows_a_closed_window_as_it_is_sent() -> None:
 
 
 def test_the_page_shows_a_failed_request_with_all_its_fields() -> None:
-    event = dict.fromkeys(schema("RequestEvent").fields) | {"attributes": {"region": "eu"}}
+    event = dict.fromkeys(schema("RequestEvent").fields) | {"attributes": {"tier": "gold"}}
     made = sent("request.failed", event_data(event, "chat.requests", 0, 17, URL))
 
     assert fields(BY_TYPE["request.failed"]) == fields(made)

@@ -130,7 +130,8 @@ def test_topics_are_read_only_when_an_enabled_endpoint_wants_them() -> None:
 
 def test_spans_are_told_when_they_end_by_kind() -> None:
     subscriptions = Subscriptions([subscriber(types=["span.ended"], kinds=["tool"])], URL)
-    events = [span(), span(kind="model"), span(phase="started"), span(duration_us=7)]
+    linked = span(duration_us=7, links=["t/s"], depends_on=["s-1"], region="eu")
+    events = [span(), span(kind="model"), span(phase="started"), linked]
 
     made = subscriptions.events("chat.spans", 0, frame("SpanEvent", *events), START)
 
@@ -140,6 +141,8 @@ def test_spans_are_told_when_they_end_by_kind() -> None:
     ]
     assert told[1]["duration_us"] == 7
     assert told[0]["links"]["events"] == f"{URL}/events?topic=chat.spans&partition=0&offset=100"
+    assert (told[1]["linked_spans"], told[1]["depends_on"], told[1]["region"]) == (["t/s"], ["s-1"], "eu")
+    assert told[1]["links"].keys() == {"events"}
 
 
 def test_what_is_read_again_gives_the_same_notifications_under_the_same_ids() -> None:
