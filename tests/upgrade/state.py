@@ -95,6 +95,21 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
+def within_bounds(answers: Answers) -> dict[str, Any]:
+    """Rows whose percentiles lie between their minimum and maximum: state 0001's may lie 1 % outside."""
+    return {
+        question: [_clamped(row) for row in rows] if isinstance(rows, list) else rows
+        for question, rows in answers.items()
+    }
+
+
+def _clamped(row: Mapping[str, Any]) -> dict[str, Any]:
+    if "min" not in row:
+        return dict(row)
+    clamped = {name: min(max(row[name], row["min"]), row["max"]) for name in ("p50", "p95", "p99")}
+    return {**row, **clamped}
+
+
 def differences(before: Any, after: Any, where: str = "") -> list[str]:
     """Where `after` says something else. It may say more: fields that `before` doesn't have."""
     match before, after:
@@ -102,6 +117,7 @@ def differences(before: Any, after: Any, where: str = "") -> list[str]:
             return [
                 line
                 for name, value in before.items()
+                if name != "age_ms"  # it tells when it was asked
                 for line in differences(value, after.get(name, "nothing"), f"{where}.{name}")
             ]
         case list(), list() if len(before) == len(after):
