@@ -35,9 +35,9 @@ from infra.settings import ClickHouseSettings, NotificationSettings, WindowSetti
 from schemas.time import SECOND, micros, micros_of
 from streams.alerts.backtest import Backtested, BacktestError, settled
 from streams.alerts.backtest import backtest as run_backtest
-from streams.alerts.evaluation import kind_of
 from streams.alerts.recorded import RecordedHistory
 from streams.alerts.rule import Rule
+from streams.alerts.rule_states import series_of
 from streams.deliveries.endpoint import Endpoint
 from streams.notifications.terms import terms_of
 from streams.windows.measures import GROUPINGS
@@ -135,14 +135,14 @@ def _say_what_is_missing(client: Client, found: Found, include: Include, windows
 
     def there(what: Include) -> bool:
         history = RecordedHistory(client, windows.timezone, what.value)
-        kind = kind_of(found.rule)
-        grouping = GROUPINGS.get(kind.grouping)
-        return grouping is None or history.bounds(grouping, kind.pane, found.start, found.end) is not None
+        series = series_of(found.rule)
+        grouping = GROUPINGS.get(series.grouping)
+        return grouping is None or history.bounds(grouping, series.pane, found.start, found.end) is not None
 
     if there(include):
         return
     hint = ""
-    if kind_of(found.rule).pane == "1s":
+    if found.rule.pane == "1s":
         hint = ": panes of a second are kept for CHATGAUGE_RETENTION_LIVE_WINDOWS_DAYS"
     elif include is not Include.ALL and there(Include.ALL):
         other = Include.IMPORTED if include is Include.LIVE else Include.LIVE

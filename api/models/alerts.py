@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.times import to_time
 from schemas.time import Micros
+from streams.alerts.kinds import KIND_NAMES
 from streams.notifications.transition import pairs
 
 ALERT_EXAMPLE: Final[dict[str, Any]] = {
@@ -49,7 +50,7 @@ class JudgingRule(BaseModel):
 
     id: str
     name: str
-    kind: str = Field(description="threshold, baseline, change, budget, capacity, absence or watchdog.")
+    kind: str = Field(description=f"{KIND_NAMES}.")
     revision: int = Field(description="Which version of the rule judged.")
 
 

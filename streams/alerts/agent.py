@@ -25,13 +25,13 @@ from schemas.time import SECOND, Micros, clock, micros
 from schemas.topics import ALERT_STATE, ALERTS, CLOSED, DECISIONS, SAMPLE_STATE, SAMPLES
 from schemas.validity import refuse_invalid
 from streams.alerts import metrics
+from streams.alerts.closed_share import ClosedShare, read_share
+from streams.alerts.history_client import Answer, HistoryClient
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Judged, Question, RuleVersion
 from streams.alerts.limits import Limits
-from streams.alerts.past import Answer, Past
 from streams.alerts.rulebook import Rulebook
 from streams.alerts.sampling import Sampling
-from streams.alerts.shares import ClosedShare, read_share
 from streams.runtime.agent import Agent, Wiring
 from streams.runtime.fetch import Fetch
 from streams.runtime.ledger import Ledger, State
@@ -62,9 +62,9 @@ class JudgingAgent(Agent, Generic[J]):
 
     name: str
 
-    def __init__(self, rulebook: Rulebook, past: Past, limits: Limits) -> None:
+    def __init__(self, rulebook: Rulebook, history: HistoryClient, limits: Limits) -> None:
         self._rulebook = rulebook
-        self._past = past
+        self._history = history
         self._limits = limits
         self._judges: dict[int, J] = {}
         self._version = -1
@@ -88,7 +88,7 @@ class JudgingAgent(Agent, Generic[J]):
 
     async def end(self) -> None:
         """Ask and follow no more."""
-        await self._past.close()
+        await self._history.close()
         await self._rulebook.end()
 
     def restore(self, states: Mapping[int, Mapping[bytes, State]], now: Micros) -> None:
@@ -133,15 +133,15 @@ class JudgingAgent(Agent, Generic[J]):
             await _tell(judge.tick(now), partition, ledger)
 
     def _learn(self, now: Micros) -> None:
-        for answer in self._past.answers():
+        for answer in self._history.answers():
             for judge in self._judges.values():
                 self._hear(judge, answer)
         if now - self._asked_at >= _ASK_EVERY:
             self._asked_at = now
             for judge in self._judges.values():
                 for question in judge.wanted(now):
-                    self._past.ask(question)
-            metrics.PAST_WAITING.labels(self.name).set(self._past.waiting)
+                    self._history.ask(question)
+            metrics.PAST_WAITING.labels(self.name).set(self._history.waiting)
             metrics.FORGOTTEN.labels(self.name).set(sum(judge.forgotten for judge in self._judges.values()))
 
 
@@ -151,9 +151,14 @@ class PaneAgent(JudgingAgent[Judge]):
     name = "alerts"
 
     def __init__(
-        self, rulebook: Rulebook, past: Past, limits: Limits, partitions: int, windows: WindowSettings
+        self,
+        rulebook: Rulebook,
+        history: HistoryClient,
+        limits: Limits,
+        partitions: int,
+        windows: WindowSettings,
     ) -> None:
-        super().__init__(rulebook, past, limits)
+        super().__init__(rulebook, history, limits)
         self._partitions = partitions
         self._zone = windows.timezone
 
@@ -178,9 +183,9 @@ class SampleAgent(JudgingAgent[Sampling]):
     name = "samples"
 
     def __init__(
-        self, rulebook: Rulebook, past: Past, limits: Limits, registry: SchemaRegistry | None
+        self, rulebook: Rulebook, history: HistoryClient, limits: Limits, registry: SchemaRegistry | None
     ) -> None:
-        super().__init__(rulebook, past, limits)
+        super().__init__(rulebook, history, limits)
         self._reader = ColumnarReader(schema(SAMPLES.record), registry=registry)
 
     def _judge(self, partition: int) -> Sampling:
@@ -235,13 +240,13 @@ def wired(
 ) -> list[tuple[Agent, Wiring]]:
     """Both agents, and how they are to be run."""
 
-    def past() -> Past:
-        return Past(lambda: connect(clickhouse), windows.timezone)
+    def history() -> HistoryClient:
+        return HistoryClient(lambda: connect(clickhouse), windows.timezone)
 
     rulebook = Rulebook(kafka.bootstrap, alerts)
     limits = Limits(patience=micros(alerts.patience), too_late=micros(alerts.too_late))
-    panes = PaneAgent(rulebook, past(), limits, kafka.partitions, windows)
-    samples = SampleAgent(rulebook, past(), limits, registry)
+    panes = PaneAgent(rulebook, history(), limits, kafka.partitions, windows)
+    samples = SampleAgent(rulebook, history(), limits, registry)
     return [
         (panes, Wiring(panes.name, CLOSED, ALERT_STATE, kafka.partitions, alerts.linger)),
         (samples, Wiring(samples.name, SAMPLES, SAMPLE_STATE, kafka.partitions, alerts.linger)),

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from schemas.time import SECOND, Micros
-from streams.alerts.bounds import PANES
 from streams.alerts.errors import AlertError
 from streams.alerts.feeding import History, Panes, Samples, Step
 from streams.alerts.lifecycle import Record
 from streams.alerts.limits import Limits
 from streams.alerts.measures import SAMPLE_GROUPING
+from streams.alerts.pane_series import PANES
 from streams.alerts.rule import Rule
 from streams.deliveries.endpoint import Endpoint
 from streams.notifications.notifier import Notifier, Terms

@@ -5,12 +5,12 @@ from typing import Final
 
 from pydantic import ValidationInfo
 
-from schemas.time import MINUTE, SECOND, Micros
+from schemas.time import MINUTE, Micros
 from streams.alerts.errors import FieldError
 from streams.alerts.measures import measure
+from streams.alerts.pane_series import PANES
 from streams.alerts.units import Unit, write_duration
 
-PANES: Final[Mapping[str, Micros]] = {"1s": SECOND, "1m": MINUTE}
 LONGEST_WINDOW: Final[Mapping[str, Micros]] = {"1s": 10 * MINUTE, "1m": 100 * MINUTE}
 """Closed panes are kept for two hours, those of a second for a quarter of one."""
 SECOND_GROUPINGS: Final = ("total", "service")

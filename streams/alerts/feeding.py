@@ -12,16 +12,15 @@ import polars as pl
 
 from schemas.batch import OFFSET
 from schemas.time import DAY, SECOND, Micros
-from streams.alerts import spending
-from streams.alerts.evaluation import kind_of, latencies_of
+from streams.alerts.closed_share import ClosedShare
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Judged, Question, RuleVersion
+from streams.alerts.kinds import Rule
 from streams.alerts.limits import Limits
 from streams.alerts.measures import SAMPLE_PREFIX
 from streams.alerts.recorded import RecordedPane, RecordedSamples
-from streams.alerts.rule import BudgetRule, Rule
+from streams.alerts.rule_states import series_of
 from streams.alerts.sampling import Sampling
-from streams.alerts.shares import ClosedShare
 from streams.windows.measures import GROUPINGS, Grouping
 
 SAMPLES_AT_ONCE: Final[Micros] = 10 * SECOND
@@ -63,23 +62,25 @@ class Panes:
     def __init__(self, rule: Rule, history: History, limits: Limits, zone: tzinfo, lateness: Micros) -> None:
         self._rule = rule
         self._zone = zone
-        self._kind = kind_of(rule)
+        self._series = series_of(rule)
         self._panes = history.panes
         self._history = _Asked(history)
         self._lateness = lateness
         self._judge = Judge(0, 1, [RuleVersion(rule, 1)], limits, zone)
         self._at = 0
-        self.length = self._kind.length
+        self.length = self._series.length
 
     def steps(self, start: Micros, end: Micros) -> Iterator[Step]:
         """The steps, one for each pane; a budget begins with the period that `start` lies in."""
         start, end = start - start % self.length, end - end % self.length
-        first, remembered = self._first(start), start
-        if isinstance(self._rule, BudgetRule):
-            remembered = first
-        else:
-            # What was before the first record isn't known; of a budget's period there was nothing.
+        counted_from = self._rule.counts_from(start, self._zone)
+        if counted_from is None:
+            # From where on the windows that are judged reach; what was before the first record isn't known.
+            first, remembered = start - (self._rule.window - self.length), start
             self._next()
+        else:
+            # Before where it counts from there was nothing.
+            first = remembered = counted_from - counted_from % self.length
         self._judge.take([self._heartbeat(first)], first + self._lateness, committed=self._at)
         for pane_end, pane in self._told(first, end):
             now = pane_end + self._lateness
@@ -91,17 +92,10 @@ class Panes:
                 _answer(self._judge, self._history, now)
                 yield Step(pane_end, now, self._judge.take(shares, now), pane_end <= start)
 
-    def _first(self, start: Micros) -> Micros:
-        """From where panes have to be told: the windows that are judged need what is before them."""
-        if isinstance(self._rule, BudgetRule):
-            begin, _ = spending.period_of(self._rule, start, self._zone)
-            return begin - begin % self.length
-        return start - (self._rule.window - self.length)
-
     def _told(self, first: Micros, end: Micros) -> Iterator[tuple[Micros, RecordedPane | None]]:
         """The end of each pane, and its rows, if it has any."""
-        grouping = GROUPINGS[self._kind.grouping]
-        recorded = self._panes(grouping, self._kind.pane, first, end, latencies_of(self._rule))
+        grouping = GROUPINGS[self._series.grouping]
+        recorded = self._panes(grouping, self._series.pane, first, end, self._rule.latencies)
         upcoming = next(recorded, None)
         for start in range(first, end, self.length):
             if upcoming is not None and upcoming.start == start:
@@ -111,14 +105,25 @@ class Panes:
                 yield start + self.length, None
 
     def _share(self, pane_end: Micros, pane: RecordedPane) -> ClosedShare:
-        at, kind = self._next(), self._kind
+        at, series = self._next(), self._series
         return ClosedShare(
-            at, kind.table, 0, 1, pane_end, at, kind.pane, pane.start, pane_end, kind.grouping, pane.rows, at
+            at,
+            series.table,
+            0,
+            1,
+            pane_end,
+            at,
+            series.pane,
+            pane.start,
+            pane_end,
+            series.grouping,
+            pane.rows,
+            at,
         )
 
     def _heartbeat(self, watermark: Micros) -> ClosedShare:
         at = self._next()
-        return ClosedShare(at, self._kind.table, 0, 1, watermark, at)
+        return ClosedShare(at, self._series.table, 0, 1, watermark, at)
 
     def _next(self) -> int:
         at, self._at = self._at, self._at + 1

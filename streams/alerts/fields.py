@@ -125,7 +125,7 @@ Labels = Annotated[dict[str, str], AfterValidator(_labels)]
 Filter = Annotated[dict[str, Annotated[tuple[str, ...], AfterValidator(_values)]], BeforeValidator(_filter)]
 
 
-def said(description: str, **more: Any) -> Any:
+def described(description: str, **more: Any) -> Any:
     """A field with its description."""
     return Field(description=description, **more)
 

@@ -1,11 +1,14 @@
-"""What a judge is told, what it asks, and what a step of it comes to."""
+"""What a judge is given, what it asks, and what a step of it comes to."""
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from schemas.time import Micros
+from streams.alerts.kinds import Rule
+from streams.alerts.kinds.kind import RuleBase
 from streams.alerts.lifecycle import Record
-from streams.alerts.rule import Rule
+from streams.alerts.needs import Need, Wanted
+from streams.alerts.state import Outbox, RuleState
 
 
 class RuleVersion(NamedTuple):
@@ -18,12 +21,17 @@ class RuleVersion(NamedTuple):
 class Question(NamedTuple):
     """What a rule has to know of the past, from `start` to `until` (excluded)."""
 
-    rule: Rule
-    what: Literal["reference", "spent"]
+    rule: RuleBase
+    what: Wanted
     start: Micros
     until: Micros
     step: Micros | None = None
-    """In spans of which length it is to be told what was spent; None: in one sum."""
+    """In spans of which length the sums are to be; None: in one."""
+
+    @property
+    def need(self) -> Need:
+        """What is asked, whichever rule asks it."""
+        return Need(*self[1:])
 
 
 @dataclass
@@ -38,6 +46,12 @@ class Judged:
     """Entries of the state by key; None: to be deleted."""
     refused: int = 0
     """Shares whose rows could not be read."""
+
+    def take_outbox(self, state: RuleState) -> None:
+        """Add what a state has to send; that is then done."""
+        self.alerts += state.outbox.alerts
+        self.decisions += state.outbox.decisions
+        state.outbox = Outbox()
 
     def __bool__(self) -> bool:
         return bool(self.alerts or self.decisions or self.entries)

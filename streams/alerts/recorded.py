@@ -15,8 +15,8 @@ from clickhouse_connect.driver.client import Client
 
 from clients.clickhouse.sketches import dd_sketches
 from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros
+from streams.alerts.history_client import read
 from streams.alerts.judged import Question
-from streams.alerts.past import read
 from streams.windows.block import row_schema
 from streams.windows.measures import Grouping
 

@@ -1,20 +1,60 @@
-"""Alerts and decisions as records (`schemas/*.avsc`), with what is said in words."""
+"""Alerts and decisions as records (`schemas/*.avsc`), with their summaries in words."""
 
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from schemas.time import Micros
 from schemas.topics import REQUESTS, SAMPLES
+from streams.alerts.closed_share import Source
 from streams.alerts.lifecycle import FIRING, PENDING, RESOLVED, Group, OpenAlert, Record
 from streams.alerts.measures import SAMPLE_GROUPING
-from streams.alerts.rule import Rule
-from streams.alerts.shares import Source
-from streams.alerts.units import show, write_duration
+from streams.alerts.units import Unit, show, write_duration
+from streams.alerts.window import Window
 
 _COMPARED: Final = {">": "over", ">=": "at or over", "<": "under", "<=": "at or under"}
+
+
+class StatedRule(Protocol):
+    """What records state of a rule, whatever its kind. Rules of all kinds have these."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def severity(self) -> str: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+    @property
+    def grouping(self) -> str: ...
+    @property
+    def keys(self) -> tuple[str, ...]: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def aggregation(self) -> str: ...
+    @property
+    def operator(self) -> str: ...
+    @property
+    def consecutive(self) -> int: ...
+    @property
+    def no_data(self) -> str: ...
+
+    @property
+    def threshold_unit(self) -> Unit:
+        """The unit of value and threshold."""
+
+    @property
+    def stated_threshold(self) -> float | None:
+        """What the value is held against; None where the rule has no one threshold."""
+
+    def kind_name(self) -> str: ...
+
+    def summary(self, alert: OpenAlert, state: str, evidence: "Evidence") -> str:
+        """One sentence for a person, of a transition to `state`."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +72,16 @@ class Evidence:
     step: float | None = None
     details: tuple[str, ...] = ()
 
+    @classmethod
+    def without_data(cls, window: Window) -> "Evidence":
+        """Of a window, without a figure."""
+        return cls(
+            window.start, window.end, None, 0, window.parts, window.parts_expected, sources=window.sources
+        )
+
 
 def alert_record(
-    rule: Rule,
+    rule: StatedRule,
     revision: int,
     alert: OpenAlert,
     state: str,
@@ -51,7 +98,7 @@ def alert_record(
         "rule_id": rule.id,
         "rule_revision": revision,
         "rule_name": rule.name,
-        "kind": rule.kind,
+        "kind": rule.kind_name(),
         "severity": rule.severity,
         "labels": [f"{name}={value}" for name, value in rule.labels.items()],
         "grouping": rule.grouping,
@@ -61,14 +108,14 @@ def alert_record(
         "judged_at": judged_at,
         "metric": rule.metric,
         "aggregation": rule.aggregation,
-        "unit": unit_of(rule),
-        "threshold": threshold_of(rule) if evidence.step is None else evidence.step,
+        "unit": rule.threshold_unit.symbol,
+        "threshold": rule.stated_threshold if evidence.step is None else evidence.step,
         "summary": summary,
         **stated(rule, evidence),
     }
 
 
-def stated(rule: Rule, evidence: Evidence) -> Record:
+def stated(rule: StatedRule, evidence: Evidence) -> Record:
     """The fields of an Alert that say what it rests on."""
     topic = SAMPLES.name if rule.grouping == SAMPLE_GROUPING else REQUESTS.name
     return {
@@ -134,34 +181,23 @@ def named(keys: Iterable[str], group: Group) -> list[str]:
     return [f"{key}={value}" for key, value in zip(keys, group, strict=True)]
 
 
-def unit_of(rule: Rule) -> str:
-    """The symbol of the unit of value and threshold."""
-    return "number" if rule.kind == "watchdog" else rule.threshold_unit.symbol
-
-
-def threshold_of(rule: Rule) -> float | None:
-    """What the value is held against; None where the rule has no one threshold."""
-    return rule.threshold if rule.kind in ("threshold", "baseline", "change", "capacity") else None
-
-
 def number(value: float) -> float | None:
     """A figure for a record: NaN is none."""
     return None if math.isnan(value) else float(value)
 
 
-def summary(rule: Rule, alert: OpenAlert, state: str, evidence: Evidence) -> str:
-    """One sentence for a person, of a rule that holds a window against a threshold."""
+def window_summary(rule: StatedRule, alert: OpenAlert, state: str, evidence: Evidence) -> str:
+    """One sentence for a person, of a rule that looks at a window."""
     about = f"{rule.metric} ({rule.aggregation})"
     where = "".join(f", {part}" for part in named(rule.keys, alert.group))
     span = f"in {write_duration(evidence.window_end - evidence.window_start)}"
+    unit, threshold = rule.threshold_unit.symbol, rule.stated_threshold
     if evidence.value is None:
-        told = f"no data {span}"
+        figure = f"no data {span}"
     else:
-        told = f"{'at least ' if evidence.at_least else ''}{show(evidence.value, unit_of(rule))} {span}"
-    threshold = threshold_of(rule)
+        figure = f"{'at least ' if evidence.at_least else ''}{show(evidence.value, unit)} {span}"
     if threshold is not None:
-        limit = f"{_COMPARED[rule.operator]} {show(threshold, unit_of(rule))}"
-        told += f" (alert when {limit})"
+        figure += f" (alert when {_COMPARED[rule.operator]} {show(threshold, unit)})"
     ending = {
         PENDING: ": not yet for long enough",
         FIRING: "",
@@ -169,4 +205,4 @@ def summary(rule: Rule, alert: OpenAlert, state: str, evidence: Evidence) -> str
     }[state]
     missing = evidence.parts_expected - evidence.parts
     note = f"; {missing} of {evidence.parts_expected} partitions are missing" if missing > 0 else ""
-    return f"{rule.name}{where}: {about} {told}{ending}{note}"
+    return f"{rule.name}{where}: {about} {figure}{ending}{note}"

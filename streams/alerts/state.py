@@ -1,4 +1,4 @@
-"""What a rule has made of a partition's panes, as it is written down: one entry per partition and rule.
+"""What a rule has made of a partition's panes, as it is written: one entry per partition and rule.
 
 An entry stands for itself: how far the rule has judged, its open alerts, and the outbox of the step that
 wrote it, which is sent again by whoever takes it up.
@@ -16,6 +16,7 @@ import zstandard
 from schemas.time import Micros
 from streams.alerts.errors import AlertError
 from streams.alerts.lifecycle import Group, OpenAlert, Record
+from streams.alerts.references import References
 
 _VERSION: Final = b"\x01"
 _LENGTH: Final = 8
@@ -76,6 +77,8 @@ class RuleState:
     frames: dict[str, pl.DataFrame] = field(default_factory=dict)
     """... and in columns."""
     outbox: Outbox = field(default_factory=Outbox)
+    references: References = field(default_factory=References, compare=False)
+    """What history has answered. It is not written: it is asked for again."""
 
     def pack(self) -> bytes:
         """As an entry."""
@@ -136,8 +139,8 @@ def pack(fields: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> bytes
         stream = io.BytesIO()
         frame.write_ipc_stream(stream)
         parts.append(stream.getvalue())
-    together = b"".join(len(part).to_bytes(_LENGTH, "little") + part for part in parts)
-    return _VERSION + zstandard.ZstdCompressor(level=1).compress(together)
+    joined = b"".join(len(part).to_bytes(_LENGTH, "little") + part for part in parts)
+    return _VERSION + zstandard.ZstdCompressor(level=1).compress(joined)
 
 
 def unpack(entry: bytes) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
@@ -148,13 +151,13 @@ def unpack(entry: bytes) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
             f"{_VERSION.hex()}: run the program that wrote it, or a later one"
         )
     try:
-        together = zstandard.ZstdDecompressor().decompress(entry[1:])
+        joined = zstandard.ZstdDecompressor().decompress(entry[1:])
         parts = []
         at = 0
-        while at < len(together):
-            size = int.from_bytes(together[at : at + _LENGTH], "little")
+        while at < len(joined):
+            size = int.from_bytes(joined[at : at + _LENGTH], "little")
             at += _LENGTH + size
-            parts.append(together[at - size : at])
+            parts.append(joined[at - size : at])
         head = orjson.loads(parts[0])
         frames = {
             name: pl.read_ipc_stream(io.BytesIO(part))

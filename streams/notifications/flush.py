@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from schemas.time import Micros
+from streams.alerts.kinds import KINDS
 from streams.notifications.grouping import Group, Intervals, Item, Member, Telling, batches
 from streams.notifications.plan import Plan
 from streams.notifications.routing import ALERT_REMINDER, TYPES
@@ -132,8 +133,9 @@ def reminding_at(group: Group, alerts: Alerts, setup: Setup, intervals: Interval
 
 
 def _is_reminded_of(alert: OpenAlert, member: Member) -> bool:
-    # A watchdog's judge says itself that all is well: the notifier alone could not know.
-    return alert.firing and member.told > 0 and alert.now.kind != "watchdog"
+    kind = KINDS.get(alert.now.kind)
+    reminds_itself = kind is not None and kind.reminds_itself
+    return alert.firing and member.told > 0 and not reminds_itself
 
 
 def _interval(alert: OpenAlert, setup: Setup, intervals: Intervals) -> Micros:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from schemas.time import Micros
-from streams.alerts.rule import BudgetRule, RuleBase
+from streams.alerts.rule import RuleBase
 from streams.deliveries.endpoint import Endpoint
 from streams.notifications.body import instant
 from streams.notifications.inhibition import Inhibition, Inhibitors
@@ -70,7 +70,7 @@ class Setup:
     def tells_resolved(self, rule_id: str) -> bool:
         """Whether the rule wants it told that its alerts have resolved."""
         rule = self.rules.get(rule_id)
-        return not isinstance(rule, BudgetRule) or rule.tell_reset
+        return rule is None or rule.tells_resolved
 
 
 class Holding:

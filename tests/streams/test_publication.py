@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from clients.kafka.publisher import Message
 from schemas.time import MINUTE
-from streams.alerts.shares import read_share
+from streams.alerts.closed_share import read_share
 from streams.publication import Publication
 from streams.runtime.ledger import Worker
 from streams.windows.partition import PartitionWindows

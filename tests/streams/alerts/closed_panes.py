@@ -6,9 +6,10 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.time import MINUTE, SECOND, Micros
+from streams.alerts.closed_share import ClosedShare
 from streams.alerts.judged import RuleVersion
+from streams.alerts.pane_series import PaneSeries
 from streams.alerts.rule import parse_rule
-from streams.alerts.shares import ClosedShare, Kind
 from streams.windows.block import row_schema
 from streams.windows.measures import GROUPINGS
 from streams.windows.sketch import keys_of
@@ -78,9 +79,9 @@ class Topic:
         **more: Any,
     ) -> None:
         """A source partition's share of the pane that ends at `end`."""
-        kind = Kind(grouping, pane)
-        fields = {"pane": pane, "pane_start": end - kind.length, "pane_end": end, "grouping": grouping}
-        self._add(partition, end, kind.table, **fields, rows=rows(grouping, groups), **more)
+        series = PaneSeries(grouping, pane)
+        fields = {"pane": pane, "pane_start": end - series.length, "pane_end": end, "grouping": grouping}
+        self._add(partition, end, series.table, **fields, rows=rows(grouping, groups), **more)
 
     def close(
         self,
@@ -96,7 +97,7 @@ class Topic:
         for source in sources:
             if source == 0 and groups:
                 self.share(end, groups, grouping=grouping, pane=pane)
-            self.heartbeat(end, source, Kind(grouping, pane).table)
+            self.heartbeat(end, source, PaneSeries(grouping, pane).table)
 
     def since(self, record: int) -> Sequence[ClosedShare]:
         """The records from the one with this number on."""

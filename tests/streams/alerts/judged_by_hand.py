@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from streams.alerts.shares import ClosedShare
+from streams.alerts.closed_share import ClosedShare
 
 MINUTE = 60_000_000
 

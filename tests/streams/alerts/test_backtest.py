@@ -13,13 +13,13 @@ import pytest
 
 from schemas.time import DAY, HOUR, MINUTE, SECOND
 from streams.alerts.backtest import Backtested, BacktestError, backtest, settled
-from streams.alerts.evaluation import kind_of
+from streams.alerts.closed_share import ClosedShare
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Question, RuleVersion
 from streams.alerts.lifecycle import Record
 from streams.alerts.recorded import RecordedPane, RecordedSamples
 from streams.alerts.rule import Rule, parse_rule
-from streams.alerts.shares import ClosedShare
+from streams.alerts.rule_states import series_of
 from streams.deliveries.endpoint import Endpoint, parse_endpoint
 from streams.notifications.notifier import Terms
 from streams.windows.block import pack_rows, unpack_rows
@@ -102,7 +102,7 @@ class Remembered:
 def live(rule: Rule, shares: Shares, end: int, history: Remembered | None = None) -> list[Record]:
     """The alerts that a judge gives as the panes close, in two source partitions, one after the other."""
     judge = Judge(0, 1, [RuleVersion(rule, 1)], zone=FROM_NOON.zone)
-    kind, numbers = kind_of(rule), itertools.count()
+    series, numbers = series_of(rule), itertools.count()
     told: list[Record] = []
     start = min(shares)
     for pane_start in range(start - MINUTE, end, MINUTE):
@@ -115,9 +115,9 @@ def live(rule: Rule, shares: Shares, end: int, history: Remembered | None = None
             rows = shares[pane_start][partition] if pane_start in shares else NOTHING
             if rows.num_rows:
                 at = next(numbers)
-                place = ("1m", pane_start, pane_end, kind.grouping, rows)
-                records.append(ClosedShare(at, kind.table, partition, 2, pane_end, at, *place, since=at))
-            records.append(ClosedShare(at := next(numbers), kind.table, partition, 2, pane_end, at))
+                place = ("1m", pane_start, pane_end, series.grouping, rows)
+                records.append(ClosedShare(at, series.table, partition, 2, pane_end, at, *place, since=at))
+            records.append(ClosedShare(at := next(numbers), series.table, partition, 2, pane_end, at))
             told += judge.take(records, pane_end + LATENESS).alerts
     return told
 

@@ -6,10 +6,11 @@ import polars as pl
 import pytest
 
 from schemas.time import MINUTE, SECOND
-from streams.alerts.baseline import AHEAD, MOST_DEVIATIONS, References, slot_of
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Judged, RuleVersion
-from streams.alerts.rule import BaselineRule, ChangeRule
+from streams.alerts.kinds.baseline import MOST_DEVIATIONS, BaselineRule
+from streams.alerts.kinds.change import ChangeRule
+from streams.alerts.references import AHEAD, References
 from tests.streams.alerts.closed_panes import Topic, minute, rule, told
 
 
@@ -154,16 +155,16 @@ def test_the_slot_of_a_window_is_the_one_in_which_it_ends() -> None:
     season, before = unusual().rule, changed().rule
     assert isinstance(season, BaselineRule)
     assert isinstance(before, ChangeRule)
-    assert [slot_of(season, minute(n)) for n in (1, 5, 6)] == [minute(0), minute(0), minute(5)]
-    assert [slot_of(before, minute(n)) for n in (1, 5, 6)] == [minute(0), minute(4), minute(5)]
-    assert slot_of(before, minute(1) + SECOND) == minute(1)
+    assert [season.slot_of(minute(n)) for n in (1, 5, 6)] == [minute(0), minute(0), minute(5)]
+    assert [before.slot_of(minute(n)) for n in (1, 5, 6)] == [minute(0), minute(4), minute(5)]
+    assert before.slot_of(minute(1) + SECOND) == minute(1)
 
 
 def test_slots_that_are_over_are_let_go() -> None:
     one = changed().rule
     assert isinstance(one, ChangeRule)
     references = References()
-    references.add(one, minute(0), minute(60), reference(range(60), 1, None))
+    references.add(one.keys, one.slot, minute(0), minute(60), reference(range(60), 1, None))
     references.forget(minute(50))
-    assert references.of(one, minute(30)) is None
-    assert references.of(one, minute(40)) is not None
+    assert references.of(minute(30), one.slot) is None
+    assert references.of(minute(40), one.slot) is not None

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 
 from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros
+from streams.alerts.closed_share import ClosedShare
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Judged, RuleVersion
+from streams.alerts.kinds.budget import BudgetRule
+from streams.alerts.kinds.budget.period import period_of
 from streams.alerts.limits import Limits
-from streams.alerts.rule import BudgetRule
-from streams.alerts.shares import ClosedShare
-from streams.alerts.spending import period_of
 from streams.announce import target
 from streams.windows.block import pack_rows, row_schema
 from streams.windows.measures import GROUPINGS

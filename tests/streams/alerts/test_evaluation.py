@@ -5,8 +5,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from streams.alerts.evaluation import Evaluated, Window, evaluate
-from streams.alerts.rule import ComparingRule
+from streams.alerts.kinds.comparing import ComparingRule
+from streams.alerts.kinds.comparison import Evaluated
+from streams.alerts.kinds.evaluation import evaluate
+from streams.alerts.window import Window
 from tests.streams.alerts.closed_panes import minute, rows, rule
 
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.alerts.filters import pattern, selects
-from streams.alerts.rule import GroupedRule, parse_rule
+from streams.alerts.kinds.grouped import GroupedRule
+from streams.alerts.rule import parse_rule
 from tests.streams.alerts.rules import THRESHOLD
 
 MODELS = pl.DataFrame(

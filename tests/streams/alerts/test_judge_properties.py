@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.time import DAY, MINUTE, Micros
+from streams.alerts.closed_share import ClosedShare
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Judged
 from streams.alerts.limits import Limits
-from streams.alerts.shares import ClosedShare
 from tests.streams.alerts import judged_by_hand
 from tests.streams.alerts.closed_panes import Topic, rule
 

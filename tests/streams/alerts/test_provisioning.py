@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from schemas.time import MINUTE
+from streams.alerts.kinds.absence import AbsenceRule
+from streams.alerts.kinds.budget import BudgetRule
+from streams.alerts.kinds.threshold import ThresholdRule
 from streams.alerts.measures import AGGREGATIONS
 from streams.alerts.provisioning import (
     SHIPPED,
@@ -16,7 +19,7 @@ from streams.alerts.provisioning import (
     read_rules,
     read_texts,
 )
-from streams.alerts.rule import AbsenceRule, BudgetRule, ThresholdRule, dumped, parse_rule
+from streams.alerts.rule import dumped, parse_rule
 from tests.streams.alerts.rules import BUDGET, THRESHOLD
 
 GOOD = """\

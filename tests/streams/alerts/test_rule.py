@@ -9,20 +9,15 @@ from hypothesis import strategies as st
 
 from schemas.time import DAY, HOUR, MINUTE, SECOND
 from streams.alerts.errors import RuleError
+from streams.alerts.kinds.absence import AbsenceRule
+from streams.alerts.kinds.baseline import BaselineRule
+from streams.alerts.kinds.budget import BudgetRule
+from streams.alerts.kinds.capacity import CapacityRule
+from streams.alerts.kinds.change import ChangeRule
+from streams.alerts.kinds.threshold import ThresholdRule
+from streams.alerts.kinds.watchdog import WatchdogRule
 from streams.alerts.measures import GROUPING_KEYS, MEASURES, measure
-from streams.alerts.rule import (
-    KINDS,
-    RULE,
-    AbsenceRule,
-    BaselineRule,
-    BudgetRule,
-    CapacityRule,
-    ChangeRule,
-    ThresholdRule,
-    WatchdogRule,
-    dumped,
-    parse_rule,
-)
+from streams.alerts.rule import KINDS, RULE, dumped, parse_rule
 from streams.alerts.units import write_duration
 from tests.streams.alerts.rules import (
     ABSENCE,

@@ -6,19 +6,21 @@ from schemas.codec import Codec
 from schemas.contract import schema
 from schemas.errors import RefusedError, SchemaError
 from schemas.time import HOUR, MINUTE
-from streams.alerts.shares import ALWAYS, ClosedShare, Kind, Shares, Source, read_share
+from streams.alerts.closed_share import ClosedShare, Source, read_share
+from streams.alerts.pane_series import ALWAYS, PaneSeries
+from streams.alerts.shares import Shares
 from streams.windows.block import pack_rows
 from tests.streams.alerts.closed_panes import NOON, Topic, minute, rows
 
-TOTAL = Kind("total", "1m")
-USER = Kind("user", "1m")
-SERVICE = Kind("service", "1m")
-MODEL = Kind("model", "1m")
+TOTAL = PaneSeries("total", "1m")
+USER = PaneSeries("user", "1m")
+SERVICE = PaneSeries("service", "1m")
+MODEL = PaneSeries("model", "1m")
 
 
-def taken(topic: Topic, *kinds: Kind, memory: int = HOUR, latencies: tuple[str, ...] = ()) -> Shares:
+def taken(topic: Topic, *series: PaneSeries, memory: int = HOUR, latencies: tuple[str, ...] = ()) -> Shares:
     shares = Shares()
-    shares.want(dict.fromkeys(kinds, (memory, latencies)))
+    shares.want(dict.fromkeys(series, (memory, latencies)))
     for record in topic.records:
         shares.take(record)
     return shares
@@ -51,21 +53,21 @@ def test_the_frontier_is_the_slowest_partitions_watermark_and_never_goes_back() 
     topic = Topic(partitions=2)
     topic.heartbeat(minute(3), 0)
     shares = taken(topic, TOTAL)
-    assert shares.frontier("chat.windows") is None, "the other partition has said nothing"
+    assert shares.watermarks.frontier("chat.windows") is None, "the other partition has said nothing"
     topic.heartbeat(minute(2), 1)
-    assert taken(topic, TOTAL).frontier("chat.windows") == minute(2)
+    assert taken(topic, TOTAL).watermarks.frontier("chat.windows") == minute(2)
     topic.heartbeat(minute(1), 1)
     shares = taken(topic, TOTAL)
-    assert shares.frontier("chat.windows") == minute(2)
-    assert shares.lead("chat.windows") == minute(3)
-    assert shares.frontier("chat.usage") is None
-    assert [shares.parts("chat.windows", minute(n)) for n in (2, 3, 4)] == [2, 1, 0]
+    assert shares.watermarks.frontier("chat.windows") == minute(2)
+    assert shares.watermarks.lead("chat.windows") == minute(3)
+    assert shares.watermarks.frontier("chat.usage") is None
+    assert [shares.watermarks.parts("chat.windows", minute(n)) for n in (2, 3, 4)] == [2, 1, 0]
 
 
 def test_a_share_alone_closes_nothing_as_others_of_its_partition_may_follow() -> None:
     topic = Topic()
     topic.share(minute(1), {(): {"requests": 1}})
-    assert taken(topic, TOTAL).frontier("chat.windows") is None
+    assert taken(topic, TOTAL).watermarks.frontier("chat.windows") is None
 
 
 def test_windows_add_up_panes_and_partitions() -> None:
@@ -214,7 +216,7 @@ def test_read_again_from_where_it_says_everything_is_held_as_before() -> None:
     window = (USER, minute(30), minute(40))
     assert again.window(*window).equals(before.window(*window))
     assert again.whole_from(USER) == minute(30)
-    assert again.frontier("chat.usage") == before.frontier("chat.usage")
+    assert again.watermarks.frontier("chat.usage") == before.watermarks.frontier("chat.usage")
 
 
 def test_what_was_to_be_read_again_may_be_gone() -> None:

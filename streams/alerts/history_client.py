@@ -1,4 +1,4 @@
-"""What ClickHouse knows of a rule's past: references for the coming windows, and what a budget has spent.
+"""What ClickHouse knows of a rule's history: references for the coming windows, and what a budget has spent.
 
 The judge asks, and goes on: an answer is there when it is there. While ClickHouse is away, has no tables
 yet, or doesn't have the minutes yet that are asked for, a question is asked again and again.
@@ -18,10 +18,11 @@ from clients.clickhouse.connection import is_transient, said
 from clients.retry import retrying
 from infra.daemon_thread import daemon_thread
 from schemas.time import DAY, MINUTE, SECOND, Micros, clock
-from streams.alerts import past_sql
+from streams.alerts import history_sql
+from streams.alerts.history_sql import Query
 from streams.alerts.judged import Question
-from streams.alerts.past_sql import Query
-from streams.alerts.rule import BaselineRule, BudgetRule, ChangeRule, GroupedRule
+from streams.alerts.kinds.grouped import GroupedRule
+from streams.alerts.kinds.referenced import ReferencedRule
 from streams.windows.measures import GROUPINGS
 
 _LOG: Final = logging.getLogger(__name__)
@@ -46,23 +47,23 @@ class Answer:
 def read(client: Client, question: Question, zone: ZoneInfo) -> pl.DataFrame:
     """Asks once, in this thread. Raises what clickhouse-connect raises.
 
-    The frame is what `baseline.References.add` or `budget.add_history` takes: the grouping's keys with
-    `slot_start`, `mean`, `std`, `samples`; or with `at` (`start`, or that of the step) and all sums.
+    The frame is what `RuleBase.learn` takes: the grouping's keys with `slot_start`, `mean`, `std`, `samples`
+    (a reference); or with `at` (`start`, or that of the step) and all sums (what was spent).
     """
     rule = question.rule
-    if isinstance(rule, BudgetRule):
-        frame = _rows(client, past_sql.spent(rule, question.start, question.until, question.step))
+    if question.what == "spent" and isinstance(rule, GroupedRule):
+        frame = _rows(client, history_sql.spent(rule, question.start, question.until, question.step))
         return frame.select(
             *_keys(rule),
             pl.col("at").cast(pl.Int64) * SECOND,
             *(pl.col(name).cast(pl.Int64) for name in GROUPINGS[rule.grouping].sums),
         )
-    if not isinstance(rule, BaselineRule | ChangeRule):
-        raise TypeError(f"rules of kind {rule.kind} have no past")
+    if not isinstance(rule, ReferencedRule):
+        raise TypeError(f"rules of kind {rule.kind_name()} have no {question.what}")
     parts = []
     for start, until in _days(question.start, question.until):
-        spans = past_sql.spans(rule, start, until, zone)
-        parts.append(_rows(client, past_sql.reference(rule, spans)))
+        spans = history_sql.spans(rule, start, until, zone)
+        parts.append(_rows(client, history_sql.reference(rule, spans)))
     return pl.concat(parts).select(
         *_keys(rule),
         (pl.col("slot").cast(pl.Int64) * SECOND).alias("slot_start"),
@@ -91,7 +92,7 @@ class _NotYetError(Exception):
     """ClickHouse doesn't have all of it yet."""
 
 
-class Past:
+class HistoryClient:
     """Questions to ClickHouse, each asked in the background until it is answered.
 
     An answer may be of a part: of a change, slots can be known whose earlier window is over. Its question
@@ -166,12 +167,12 @@ class Past:
                 refused += not _passes(error)
                 if refused < _PATIENCE:
                     raise
-            _LOG.error("rule %s: its past stays unknown: %s", question.rule.id, self.failure)
+            _LOG.error("rule %s: its history stays unknown: %s", question.rule.id, self.failure)
             return Answer(question, None)
 
         def failed(error: Exception, number: int, wait: float) -> None:
             told = (question.rule.id, self.failure, number, wait)
-            _LOG.warning("rule %s: its past is not known yet: %s; attempt %d in %.1f s", *told)
+            _LOG.warning("rule %s: its history is not known yet: %s; attempt %d in %.1f s", *told)
 
         while True:
             try:
@@ -185,12 +186,11 @@ class Past:
         if self._client is None:
             self._client = self._connect()
         now, rule = self._clock(), question.rule
-        if isinstance(rule, ChangeRule):
-            question = question._replace(until=past_sql.known_until(rule, question.until, now))
-            if question.until <= question.start:
-                raise _NotYetError
-        elif isinstance(rule, BudgetRule) and now < question.until + _OVERDUE:
-            asked = past_sql.still_open(rule, question.until)
+        question = question._replace(until=rule.known_until(question.until, now))
+        if question.until <= question.start:
+            raise _NotYetError
+        if question.what == "spent" and isinstance(rule, GroupedRule) and now < question.until + _OVERDUE:
+            asked = history_sql.still_open(rule, question.until)
             found = self._client.query(asked.text, parameters=asked.parameters, settings=_READING)
             if found.result_rows[0][0]:
                 raise _NotYetError

@@ -5,17 +5,15 @@ ones come from history. `recent` keeps quarters of an hour, for the burn rate; `
 period is made of.
 """
 
-from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Final
 
-import numpy as np
 import polars as pl
 
-from schemas.time import HOUR, MINUTE, SECOND, Micros, micros_of
+from schemas.time import HOUR, MINUTE, Micros
+from streams.alerts.kinds.budget.terms import BudgetTerms
+from streams.alerts.kinds.kind import dumped
 from streams.alerts.measures import Counted
-from streams.alerts.rule import BudgetRule, dumped
 from streams.alerts.state import RuleState
-from streams.windows.panes import Pane
 
 RECENT: Final[Micros] = 15 * MINUTE
 """In spans of it the last hour is kept."""
@@ -25,42 +23,21 @@ _ALL: Final = "_all"
 """The key of the one group of the total."""
 FIGURES: Final = ("spent", "requests", "unpriced")
 SUMS: Final = tuple(f"{origin}_{figure}" for origin in ("own", "prior") for figure in FIGURES)
-TOLD: Final[dict[str, type[pl.DataType]]] = {
+PUBLISHED: Final[dict[str, type[pl.DataType]]] = {
     "told": pl.Float64,
     "transition": pl.Int64,
     "started_at": pl.Int64,
 }
-"""The highest step that was told; the alert's transitions in this period; when it began."""
+"""The highest step that was published; the alert's transitions in this period; when it began."""
 
 
-def period_of(rule: BudgetRule, at: Micros, zone: tzinfo) -> tuple[Micros, Micros]:
-    """Start and end of the period that a moment lies in; a rolling one ends with the moment's minute."""
-    if not isinstance(rule.period, str):
-        end = at - at % MINUTE + MINUTE
-        return end - rule.period, end
-    today = datetime.fromtimestamp(at / SECOND, UTC).astimezone(zone).date()
-    if rule.period == "day":
-        first, after = today, today + timedelta(days=1)
-    elif rule.period == "week":
-        first = today - timedelta(days=today.weekday())
-        after = first + timedelta(days=7)
-    else:
-        first = today.replace(day=1)
-        after = (first + timedelta(days=32)).replace(day=1)
-    days = Pane("1d", 0, None, zone)
-    # By noon, which every day has: midnights are skipped or doubled by some zones.
-    noons = [micros_of(datetime.combine(day, time(12), zone)) for day in (first, after)]
-    start, end = days.starts(np.array(noons, dtype=np.int64)).tolist()
-    return start, end
-
-
-def slot_length(rule: BudgetRule) -> Micros:
+def slot_length(rule: BudgetTerms) -> Micros:
     """In spans of which length a rolling budget counts."""
     span = rule.period if not isinstance(rule.period, str) else 0
     return max(RECENT, -(-span // (_SLOTS * RECENT)) * RECENT)
 
 
-def spending(rule: BudgetRule, rows: pl.DataFrame, frame_time: str | None = None) -> pl.DataFrame:
+def spending(rule: BudgetTerms, rows: pl.DataFrame, frame_time: str | None = None) -> pl.DataFrame:
     """Keys, spent, requests and unpriced of each row; of a frame over time, its times."""
     measure = rule.measure
     columns = measure.columns if isinstance(measure, Counted) else ("cost_nano_usd",)
@@ -71,7 +48,7 @@ def spending(rule: BudgetRule, rows: pl.DataFrame, frame_time: str | None = None
     )
 
 
-def count(state: RuleState, rule: BudgetRule, rows: pl.DataFrame, start: Micros, sign: int) -> None:
+def count(state: RuleState, rule: BudgetTerms, rows: pl.DataFrame, start: Micros, sign: int) -> None:
     """Add (or, with a sign of -1, take away) what the groups used in the minute from `start`."""
     if not rows.height:
         return
@@ -86,7 +63,7 @@ def count(state: RuleState, rule: BudgetRule, rows: pl.DataFrame, start: Micros,
         state.frames[name] = summed(state.frames[name], rows.with_columns(slot), (*on, "slot"))
 
 
-def let_go(state: RuleState, rule: BudgetRule, end: Micros) -> None:
+def let_go(state: RuleState, rule: BudgetTerms, end: Micros) -> None:
     """Let go of the slots that are over: slots end with a quarter of an hour."""
     frames = state.frames
     if end % RECENT:
@@ -110,22 +87,22 @@ def limit_groups(state: RuleState, most: int) -> None:
         state.forgotten += excess
 
 
-def recount(state: RuleState, rule: BudgetRule) -> None:
+def recount(state: RuleState, rule: BudgetTerms) -> None:
     """A rolling budget's figures are those of the slots that are left."""
     on = keys_of(rule)
     sums = state.frames["slots"].group_by(on).agg(pl.col(f).sum().alias(f"own_{f}") for f in FIGURES)
-    alerts = state.frames["groups"].select(*on, *TOLD).filter(pl.col("told") > 0)
+    alerts = state.frames["groups"].select(*on, *PUBLISHED).filter(pl.col("told") > 0)
     state.frames["groups"] = added(_empty(state.frames["groups"], alerts), sums, on)
 
 
 def begin(
-    state: RuleState, rule: BudgetRule, period: tuple[Micros, Micros], since: Micros, known: bool
+    state: RuleState, rule: BudgetTerms, period: tuple[Micros, Micros], since: Micros, known: bool
 ) -> None:
     """Nothing is counted yet; minutes are from `since` on. `known`: there was nothing before it."""
     start, end = period
     state.figures = {"start": start, "end": end, "since": since, "answered": known, "rule": dumped(rule)}
     keys: dict[str, type[pl.DataType]] = dict.fromkeys(keys_of(rule), pl.String)
-    empty = pl.DataFrame(schema=keys | dict.fromkeys(SUMS, pl.Int64) | TOLD)
+    empty = pl.DataFrame(schema=keys | dict.fromkeys(SUMS, pl.Int64) | PUBLISHED)
     slots = pl.DataFrame(schema=keys | {"slot": pl.Int64} | dict.fromkeys(FIGURES, pl.Int64))
     state.frames = {"groups": empty, "recent": slots, "slots": slots}
 
@@ -142,7 +119,7 @@ def start_over(state: RuleState, since: Micros) -> None:
     )
 
 
-def keys_of(rule: BudgetRule) -> tuple[str, ...]:
+def keys_of(rule: BudgetTerms) -> tuple[str, ...]:
     """The columns that tell groups apart."""
     return rule.keys or (_ALL,)
 
@@ -156,11 +133,11 @@ def _empty(groups: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
 
 def added(groups: pl.DataFrame, rows: pl.DataFrame, on: tuple[str, ...]) -> pl.DataFrame:
     """Groups with the figures of `rows` added."""
-    together = pl.concat([groups, _empty(groups, rows)])
-    return together.group_by(on, maintain_order=True).agg(pl.col(SUMS).sum(), pl.col(*TOLD).max())
+    rows_of_both = pl.concat([groups, _empty(groups, rows)])
+    return rows_of_both.group_by(on, maintain_order=True).agg(pl.col(SUMS).sum(), pl.col(*PUBLISHED).max())
 
 
 def summed(slots: pl.DataFrame, rows: pl.DataFrame, on: tuple[str, ...]) -> pl.DataFrame:
     """Slots with the figures of `rows` added."""
-    together = pl.concat([slots, rows.select(slots.columns)])
-    return together.group_by(on, maintain_order=True).agg(pl.col(FIGURES).sum())
+    rows_of_both = pl.concat([slots, rows.select(slots.columns)])
+    return rows_of_both.group_by(on, maintain_order=True).agg(pl.col(FIGURES).sum())

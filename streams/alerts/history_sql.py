@@ -1,26 +1,19 @@
-"""What is asked of ClickHouse about a rule's past, pure: times of the past, text, and parameters.
+"""What is asked of ClickHouse about a rule's history, pure: text, and parameters.
 
-Slots, and of which earlier windows the reference of one is made, are `streams.alerts.baseline`'s; whole
-days earlier is the same time by the service's clock.
+Slots, and of which earlier windows the reference of one is made, are the rule's (`kinds.referenced`).
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta, tzinfo
+from datetime import tzinfo
 from typing import Any, Final, NamedTuple
 
-from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros, micros_of
-from streams.alerts.baseline import slot_length
+from schemas.time import HOUR, MINUTE, SECOND, Micros
 from streams.alerts.filters import pattern
+from streams.alerts.kinds.grouped import GroupedRule
+from streams.alerts.kinds.referenced import ReferencedRule
 from streams.alerts.measures import SAMPLE_GROUPING, Cost, Counted, Latency, Measure
-from streams.alerts.rule_base import GroupedRule
-from streams.alerts.rule_kinds import BaselineRule, BudgetRule, ChangeRule
 from streams.windows.measures import GROUPINGS
 
-ReferredRule = BaselineRule | ChangeRule
-"""Rules that hold a value against earlier ones."""
-
-_SETTLED: Final[Micros] = 30 * SECOND
-"""How long after its end a window is in ClickHouse: the lateness, and what the sinks take."""
 _QUANTILES: Final = {"p50": 1, "p95": 2, "p99": 3}
 
 
@@ -39,46 +32,20 @@ class Span(NamedTuple):
     last: Micros
 
 
-def spans(rule: ReferredRule, start: Micros, until: Micros, zone: tzinfo) -> list[Span]:
+def spans(rule: ReferencedRule, start: Micros, until: Micros, zone: tzinfo) -> list[Span]:
     """With which windows of the past each slot from `start` to `until` (excluded) is compared."""
-    length = slot_length(rule)
-    slots = range(start - start % length, until, length)
-    if isinstance(rule, ChangeRule):
-        return [Span(slot, *[earlier(slot + length, rule.against, zone)] * 2) for slot in slots]
-    season = DAY if rule.season == "day" else 7 * DAY
-    return [
-        Span(slot, then - rule.around, then + length + rule.around)
-        for slot in slots
-        for turn in range(1, rule.seasons + 1)
-        for then in (earlier(slot, turn * season, zone),)
-    ]
+    slots = range(start - start % rule.slot, until, rule.slot)
+    return [Span(slot, *ends) for slot in slots for ends in rule.earlier(slot, zone)]
 
 
-def known_until(rule: ChangeRule, until: Micros, now: Micros) -> Micros:
-    """Up to which slot (excluded) the earlier windows are over, and in ClickHouse."""
-    length = slot_length(rule)
-    over = now - _SETTLED - length + (rule.against if rule.against % DAY else rule.against - HOUR)
-    return min(until, over - over % length + length)
-
-
-def earlier(time: Micros, by: Micros, zone: tzinfo) -> Micros:
-    """So much before: whole days by the clock of `zone`, anything else by the hour."""
-    if by % DAY:
-        return time - by
-    local = datetime.fromtimestamp(time // SECOND, zone) - timedelta(days=by // DAY)
-    return micros_of(local) + time % SECOND
-
-
-def reference(rule: ReferredRule, past: Sequence[Span]) -> Query:
+def reference(rule: ReferencedRule, past: Sequence[Span]) -> Query:
     """One row per group and slot: keys (k1, k2), slot (seconds), mean, std, samples (`References.add`).
 
-    Windows in which a group had no data are no samples, nor, of a baseline, those with fewer requests than
-    the rule wants.
+    Windows in which a group had no data are no samples, nor, where windows are what counts, those with fewer
+    requests than the rule wants.
     """
-    samples, least = "count()", rule.minimum_requests
-    if isinstance(rule, ChangeRule):
-        samples, least = "sum(requests)", 0
-    stride = _stride(rule)
+    samples, least = ("count()", rule.minimum_requests) if rule.samples == "windows" else ("sum(requests)", 0)
+    stride = rule.stride
     seconds = rule.window // SECOND
     source = _Source.of(rule, "1m" if rule.window % MINUTE == 0 and stride % MINUTE == 0 else "1s")
     # A pane that ends at `p` is in the windows that end at the next multiple of the stride, and after.
@@ -108,7 +75,7 @@ def reference(rule: ReferredRule, past: Sequence[Span]) -> Query:
     return Query(text, dict(source.parameters))
 
 
-def spent(rule: BudgetRule, start: Micros, until: Micros, step: Micros | None = None) -> Query:
+def spent(rule: GroupedRule, start: Micros, until: Micros, step: Micros | None = None) -> Query:
     """One row per group, or per group and `step`: keys (k1, k2), at (seconds), and all sums of the minutes
     from `start` to `until` (excluded). Imported requests spend nothing."""
     source = _Source.of(rule, "1m")
@@ -129,7 +96,7 @@ def spent(rule: BudgetRule, start: Micros, until: Micros, step: Micros | None = 
     return Query(text, {**source.parameters, **bounds})
 
 
-def still_open(rule: BudgetRule, until: Micros) -> Query:
+def still_open(rule: GroupedRule, until: Micros) -> Query:
     """How many rows of the hour before `until` are not those of closed panes: more may come."""
     source = _Source.of(rule, "1m")
     text = f"""
@@ -177,14 +144,6 @@ def _latency(column: str, aggregation: str) -> str:
     return f"if({count} = 0, NULL, {within} / 1000)"
 
 
-def _stride(rule: ReferredRule) -> Micros:
-    """How far apart the windows are that are looked at: side by side, and closer where a slot would
-    otherwise see too few."""
-    if isinstance(rule, ChangeRule):
-        return slot_length(rule)
-    return max(SECOND, min(rule.window, max(MINUTE, rule.around // 3 // MINUTE * MINUTE)))
-
-
 class _Source(NamedTuple):
     """Where a rule's figures are."""
 
@@ -221,17 +180,17 @@ class _Source(NamedTuple):
 
 
 def _ranges(wanted: Iterable[tuple[Micros, Micros]], source: _Source) -> str:
-    """Rows within these spans of time, end excluded; overlapping ones put together."""
-    together: list[tuple[Micros, Micros]] = []
+    """Rows within these spans of time, end excluded; overlapping ones joined."""
+    joined: list[tuple[Micros, Micros]] = []
     for start, end in sorted(wanted):
-        if together and start <= together[-1][1]:
-            together[-1] = (together[-1][0], max(together[-1][1], end))
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
         else:
-            together.append((start, end))
+            joined.append((start, end))
     conditions = [
         f"({source.time} >= toDateTime({start // SECOND}, 'UTC') "
         f"AND {source.time} < toDateTime({-(-end // SECOND)}, 'UTC'))"
-        for start, end in together
+        for start, end in joined
     ]
     return " OR ".join(conditions) or "false"
 

@@ -19,11 +19,13 @@ from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings
 from schemas.time import DAY, HOUR, MINUTE, SECOND
 from sinks.tables import prepare
-from streams.alerts import past_sql
-from streams.alerts.baseline import slot_of
+from streams.alerts.history_client import Answer, HistoryClient, read
 from streams.alerts.judged import Question
-from streams.alerts.past import Answer, Past, read
-from streams.alerts.rule import BaselineRule, BudgetRule, ChangeRule, parse_rule
+from streams.alerts.kinds.baseline import BaselineRule
+from streams.alerts.kinds.budget import BudgetRule
+from streams.alerts.kinds.change import ChangeRule
+from streams.alerts.kinds.referenced import earlier
+from streams.alerts.rule import parse_rule
 from streams.windows.measures import GROUPINGS
 from streams.windows.sketch import keys_of, quantile
 from tests.sinks.conftest import FOREVER
@@ -225,7 +227,7 @@ def test_a_change_is_held_against_the_window_so_much_earlier(
         for service in ("chat", "search", "chat-old"):
             members = window(requests, service, then, length * MINUTE)
             if members:
-                expected[service, slot_of(compared, end)] = (len(members) / (60 * length), len(members))
+                expected[service, compared.slot_of(end)] = (len(members) / (60 * length), len(members))
     rows = {(row["service"], row["slot_start"]): row for row in found.to_dicts()}
     assert {key: (row["mean"], row["samples"]) for key, row in rows.items()} == {
         key: (pytest.approx(rate), count) for key, (rate, count) in expected.items()
@@ -307,15 +309,15 @@ def test_sampled_states_have_a_past_too(tables: Client) -> None:
 
 
 def test_so_many_days_earlier_is_the_same_time_by_the_clock() -> None:
-    assert past_sql.earlier(NOW, 7 * DAY, UTC) == NOW - 7 * DAY
-    assert past_sql.earlier(NOW, 7 * DAY, VIENNA) == NOW - 7 * DAY + HOUR
-    assert past_sql.earlier(NOW + 1, DAY, VIENNA) == NOW - DAY + 1
-    assert past_sql.earlier(NOW, 25 * HOUR, VIENNA) == NOW - 25 * HOUR
+    assert earlier(NOW, 7 * DAY, UTC) == NOW - 7 * DAY
+    assert earlier(NOW, 7 * DAY, VIENNA) == NOW - 7 * DAY + HOUR
+    assert earlier(NOW + 1, DAY, VIENNA) == NOW - DAY + 1
+    assert earlier(NOW, 25 * HOUR, VIENNA) == NOW - 25 * HOUR
 
 
-async def answered(past: Past) -> Answer:
+async def answered(history: HistoryClient) -> Answer:
     async with asyncio.timeout(20):
-        while not (answers := past.answers()):  # noqa: ASYNC110 - the judge asks so, at each tick
+        while not (answers := history.answers()):  # noqa: ASYNC110 - the judge asks so, at each tick
             await asyncio.sleep(0.01)
     (answer,) = answers
     return answer
@@ -331,48 +333,48 @@ async def test_a_question_is_asked_until_it_is_answered_and_nobody_waits_for_it(
             raise ConnectionRefusedError("nobody there")
         return tables
 
-    past = Past(away_at_first, VIENNA, clock=lambda: NOW)
+    history = HistoryClient(away_at_first, VIENNA, clock=lambda: NOW)
     question = Question(budget, "spent", NOW - HOUR, NOW)
-    past.ask(question)
-    past.ask(question)
-    assert (past.answers(), past.waiting) == ([], 1)
-    answer = await answered(past)
+    history.ask(question)
+    history.ask(question)
+    assert (history.answers(), history.waiting) == ([], 1)
+    answer = await answered(history)
     assert answer.question == question
     assert answer.frame is not None
     assert sorted(answer.frame.rows()) == sorted(read(tables, question, VIENNA).rows())
-    assert (len(attempts), past.waiting, past.failure) == (3, 0, None)
+    assert (len(attempts), history.waiting, history.failure) == (3, 0, None)
 
 
 async def test_a_rule_that_has_changed_asks_anew(tables: Client) -> None:
-    past = Past(lambda: tables, VIENNA, clock=lambda: NOW)
+    history = HistoryClient(lambda: tables, VIENNA, clock=lambda: NOW)
     of_tokens = rule(kind="budget", metric="tokens", limit="1M tokens", period="day")
     of_requests = rule(kind="budget", metric="requests", limit="1k", period="day")
-    past.ask(Question(of_tokens, "spent", NOW - HOUR, NOW))
-    past.ask(Question(of_requests, "spent", NOW - HOUR, NOW))
-    assert past.waiting == 1
-    assert (await answered(past)).question.rule == of_requests
+    history.ask(Question(of_tokens, "spent", NOW - HOUR, NOW))
+    history.ask(Question(of_requests, "spent", NOW - HOUR, NOW))
+    assert history.waiting == 1
+    assert (await answered(history)).question.rule == of_requests
 
 
 async def test_minutes_that_are_still_open_are_waited_for_but_not_for_ever(
     tables: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.alerts.past._LOOK_AGAIN_S", 0.05)
+    monkeypatch.setattr("streams.alerts.history_client._LOOK_AGAIN_S", 0.05)
     budget = rule(kind="budget", metric="requests", grouping="model", limit="1k", period="day")
     columns = "pane, grouping, pane_start, key1, key2, version, closed, written_at, requests"
     row = f"'1m', 'model', toDateTime({NOW // SECOND} - 60), 'openai', 'gpt'"
     tables.command(f"INSERT INTO windows ({columns}) SELECT {row}, 1, false, now(), 3")
     question = Question(budget, "spent", NOW - HOUR, NOW)
 
-    late = Past(lambda: tables, VIENNA, clock=lambda: NOW + HOUR)
+    late = HistoryClient(lambda: tables, VIENNA, clock=lambda: NOW + HOUR)
     late.ask(question)
     given_up = await answered(late)
-    past = Past(lambda: tables, VIENNA, clock=lambda: NOW)
-    past.ask(question)
+    history = HistoryClient(lambda: tables, VIENNA, clock=lambda: NOW)
+    history.ask(question)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
-            await answered(past)
+            await answered(history)
     tables.command(f"INSERT INTO windows ({columns}) SELECT {row}, 2, true, now(), 5")
-    whole = await answered(past)
+    whole = await answered(history)
 
     assert given_up.frame is not None
     assert whole.frame is not None
@@ -382,14 +384,14 @@ async def test_minutes_that_are_still_open_are_waited_for_but_not_for_ever(
 async def test_of_a_change_that_is_answered_of_which_the_earlier_window_is_over(tables: Client) -> None:
     compared = rule(kind="change", metric="requests", window="5m", against="10m", threshold="50 %")
     assert isinstance(compared, ChangeRule)
-    past = Past(lambda: tables, VIENNA, clock=lambda: NOW + 40 * SECOND)
-    past.ask(Question(compared, "reference", NOW, NOW + 15 * MINUTE))
-    answer = await answered(past)
+    history = HistoryClient(lambda: tables, VIENNA, clock=lambda: NOW + 40 * SECOND)
+    history.ask(Question(compared, "reference", NOW, NOW + 15 * MINUTE))
+    answer = await answered(history)
     assert (answer.question.start, answer.question.until) == (NOW, NOW + 10 * MINUTE)
     # The last slot is that of the window which ends at its end, ten minutes after one that ends now.
-    assert past_sql.known_until(compared, NOW + HOUR, NOW + 29 * SECOND) == NOW + 9 * MINUTE
+    assert compared.known_until(NOW + HOUR, NOW + 29 * SECOND) == NOW + 9 * MINUTE
     weekly = compared.model_copy(update={"against": 7 * DAY})
-    assert past_sql.known_until(weekly, NOW + HOUR, NOW) == NOW + HOUR
+    assert weekly.known_until(NOW + HOUR, NOW) == NOW + HOUR
 
 
 @pytest.mark.parametrize(
