@@ -1,19 +1,25 @@
 """YAML that knows the line of everything in it, and takes nothing for what it isn't.
 
-As in YAML 1.2, and unlike PyYAML's own reading, `22:00` is a text rather than 1320, `on` and `no` are
-texts rather than truths, and a date is a text. A key that is there twice is refused.
+As in YAML 1.2, `22:00` is a text rather than 1320, `on` and `no` are texts rather than truths; and so is a
+date. A key that is there twice is refused.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.resolver import VersionedResolver
+from ruamel.yaml.tag import Tag
 
 from streams.alerts.errors import ProvisioningError
 
 _QUOTE: Final = "put the operator into quotes, as in operator: '>=', or write at least"
+_TEXT: Final = Tag(suffix="tag:yaml.org,2002:str")
+_TEXTS: Final = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
 
 
 class Position(NamedTuple):
@@ -23,30 +29,19 @@ class Position(NamedTuple):
     column: int
 
 
-class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: Final = {}  # type: ignore[misc]  # of its own, not SafeLoader's
+class _Resolver(VersionedResolver):
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        tag = super().resolve(kind, value, implicit)
+        return _TEXT if str(tag) in _TEXTS and implicit[0] else tag
 
 
-for _tag, _written, _begins in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
-    ("merge", r"<<", "<"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_written})$"), list(_begins))
-
-
-def _integer(_: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    return int(node.value)
-
-
-def _float(_: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    return float(node.value)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
-_Loader.add_constructor("tag:yaml.org,2002:float", _float)
+class _Constructor(SafeConstructor):
+    def check_mapping_key(self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any) -> bool:
+        if not isinstance(key_node, ScalarNode):
+            raise MarkedYAMLError(problem="found unhashable key", problem_mark=key_node.start_mark)
+        if key in mapping:
+            raise MarkedYAMLError(problem=f"{key!r} is there twice", problem_mark=key_node.start_mark)
+        return True
 
 
 @dataclass(frozen=True)
@@ -54,68 +49,50 @@ class Document:
     """What a file says, and where it says it."""
 
     data: Any
-    root: yaml.Node | None
+    root: Node | None
 
     def position(self, path: tuple[str | int, ...]) -> Position:
         """Where that is; where it isn't there, where what should hold it begins."""
         node, mark = self.root, None
         for step in path:
-            if isinstance(node, yaml.MappingNode):
+            if isinstance(node, MappingNode):
                 found = next(((k, v) for k, v in _pairs(node) if k.value == step), None)
                 if found is None:
                     break
                 mark, node = found[0].start_mark, found[1]
-            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            elif isinstance(node, SequenceNode) and isinstance(step, int) and step < len(node.value):
                 node = node.value[step]
                 mark = node.start_mark
             else:
                 break
         mark = mark or (node.start_mark if node is not None else None)
-        return Position(1, 1) if mark is None else Position(mark.line + 1, mark.column + 1)
+        return Position(1, 1) if mark is None else _position(mark)
 
 
 def read(text: str) -> Document:
     """The one document of a file. Raises ProvisioningError, with the line where there is one."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Resolver, yaml.Constructor = _Resolver, _Constructor
     try:
-        loader = _Loader(text)
-        root = loader.get_single_node()
-        if root is None:
-            return Document(None, None)
-        _refuse_repeated_keys(root)
-        return Document(loader.construct_document(root), root)
-    except yaml.MarkedYAMLError as error:
+        root = yaml.compose(text)
+        return Document(None if root is None else yaml.constructor.construct_document(root), root)
+    except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        told = " ".join(filter(None, (error.context, error.problem)))
+        message = " ".join(filter(None, (error.context, error.problem)))
         raise ProvisioningError(
-            told or "this is no YAML",
-            None if mark is None else Position(mark.line + 1, mark.column + 1),
-            _QUOTE if "block scalar" in told else "",
+            message or "this is no YAML",
+            None if mark is None else _position(mark),
+            _QUOTE if "block scalar" in message else "",
         ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise ProvisioningError(f"this is no YAML: {error}") from error
 
 
-def _pairs(node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, yaml.Node]]:
+def _position(mark: Any) -> Position:
+    return Position(mark.line + 1, mark.column + 1)
+
+
+def _pairs(node: MappingNode) -> Iterator[tuple[Node, Node]]:
     """The later of what a merge (`<<`) has put before, and of what is written out, comes first."""
-    return reversed(node.value)
-
-
-def _refuse_repeated_keys(root: yaml.Node) -> None:
-    open_, seen = [root], set()
-    while open_:
-        node = open_.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            open_ += node.value
-        elif isinstance(node, yaml.MappingNode):
-            keys: set[str] = set()
-            for key, value in node.value:
-                open_ += [key, value]
-                if isinstance(key, yaml.ScalarNode) and key.value in keys and key.value != "<<":
-                    raise yaml.MarkedYAMLError(
-                        problem=f"{key.value!r} is there twice", problem_mark=key.start_mark
-                    )
-                if isinstance(key, yaml.ScalarNode):
-                    keys.add(key.value)
+    pairs: list[tuple[Node, Node]] = node.value
+    return reversed(pairs)

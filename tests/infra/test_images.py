@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from packaging.requirements import Requirement
 from pydantic_settings import BaseSettings
+from ruamel.yaml import YAML
 
 from cli.main import _COMMANDS
 from infra import settings
 from infra.kafka import jars
 
 ROOT = Path(__file__).parents[2]
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 PARTS = ("topics", "rollup", "usage", "alerts", "deliveries", "sink", "api")
 DOCKERFILE = (ROOT / "infra/images/Dockerfile").read_text()
