@@ -1,7 +1,7 @@
-"""The alert agents: closed panes, and samples, are held against the rules, and what comes of it is told.
+"""The alert agents: closed panes, and samples, are judged by the rules, and what comes of it is published.
 
-What is decided is pure (`judge`, `sampling`); here are Kafka, the clock, and what ClickHouse knows of the
-past. A step's order is the harness's: the state, with what is to be told, then the telling.
+What is decided is pure (`judge`, `sampling`); here are Kafka, the clock, and ClickHouse's
+history. A step's order is the harness's: the state, with what is to be published, then the publishing.
 """
 
 import logging
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 _ASK_EVERY: Final[Micros] = SECOND
 
 
-class Judging(Protocol):
+class PartitionJudge(Protocol):
     """The rules in one partition of a source: `Judge` and `Sampling` say what these mean."""
 
     @property
@@ -54,7 +54,7 @@ class Judging(Protocol):
     def tick(self, now: Micros) -> Judged: ...
 
 
-J = TypeVar("J", bound=Judging)
+J = TypeVar("J", bound=PartitionJudge)
 
 
 class JudgingAgent(Agent, Generic[J]):
@@ -79,8 +79,8 @@ class JudgingAgent(Agent, Generic[J]):
         """Judge the next records of its partition."""
 
     @abstractmethod
-    def _hear(self, judge: J, answer: Answer) -> None:
-        """Take an answer about the past."""
+    def _learn(self, judge: J, answer: Answer) -> None:
+        """Take an answer of history."""
 
     async def begin(self, ledger: Ledger) -> None:
         """Wait for the rules."""
@@ -102,7 +102,7 @@ class JudgingAgent(Agent, Generic[J]):
     async def resume(self, ledger: Ledger) -> None:
         """Send again what was still to be sent."""
         for partition, judge in list(self._judges.items()):
-            await _tell(judge.outbox(), partition, ledger)
+            await _publish(judge.outbox(), partition, ledger)
 
     def reading_from(self, partition: int, committed: int) -> int:
         """As far back as the windows of the rules reach."""
@@ -119,29 +119,29 @@ class JudgingAgent(Agent, Generic[J]):
         if judge is None:
             return
         began = time.perf_counter()
-        await _tell(self._take(judge, fetch, clock(), committed), partition, ledger)
+        await _publish(self._take(judge, fetch, clock(), committed), partition, ledger)
         metrics.STEP_SECONDS.labels(self.name).observe(time.perf_counter() - began)
 
     async def tick(self, now: Micros, ledger: Ledger) -> None:
-        """Follow the rules; ask of the past, and hear the answers; judge what has waited long enough."""
+        """Follow the rules; ask history, and take its answers; judge what has waited long enough."""
         if self._version != self._rulebook.version:
             self._version = self._rulebook.version
             for judge in self._judges.values():
                 judge.set_rules(self._rulebook.rules)
-        self._learn(now)
+        self._ask_history(now)
         for partition, judge in list(self._judges.items()):
-            await _tell(judge.tick(now), partition, ledger)
+            await _publish(judge.tick(now), partition, ledger)
 
-    def _learn(self, now: Micros) -> None:
+    def _ask_history(self, now: Micros) -> None:
         for answer in self._history.answers():
             for judge in self._judges.values():
-                self._hear(judge, answer)
+                self._learn(judge, answer)
         if now - self._asked_at >= _ASK_EVERY:
             self._asked_at = now
             for judge in self._judges.values():
                 for question in judge.wanted(now):
                     self._history.ask(question)
-            metrics.PAST_WAITING.labels(self.name).set(self._history.waiting)
+            metrics.HISTORY_WAITING.labels(self.name).set(self._history.waiting)
             metrics.FORGOTTEN.labels(self.name).set(sum(judge.forgotten for judge in self._judges.values()))
 
 
@@ -170,7 +170,7 @@ class PaneAgent(JudgingAgent[Judge]):
         metrics.UNREADABLE.labels(CLOSED.name).inc(judged.refused)
         return judged
 
-    def _hear(self, judge: Judge, answer: Answer) -> None:
+    def _learn(self, judge: Judge, answer: Answer) -> None:
         rule, what, start, until, _ = answer.question
         if answer.frame is not None:
             learn = judge.set_reference if what == "reference" else judge.set_spent
@@ -202,13 +202,13 @@ class SampleAgent(JudgingAgent[Sampling]):
         metrics.UNREADABLE.labels(SAMPLES.name).inc(len(batch.refused))
         return batch.frame
 
-    def _hear(self, judge: Sampling, answer: Answer) -> None:
+    def _learn(self, judge: Sampling, answer: Answer) -> None:
         rule, _, start, until, _ = answer.question
         if answer.frame is not None:
             judge.set_reference(rule.id, start, until, answer.frame)
 
 
-async def _tell(judged: Judged, partition: int, ledger: Ledger) -> None:
+async def _publish(judged: Judged, partition: int, ledger: Ledger) -> None:
     """Write the state, then send what it says is to be sent."""
     if judged.entries:
         await ledger.write(partition, judged.entries)

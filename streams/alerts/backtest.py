@@ -1,7 +1,7 @@
 """A rule held against history, by the code that holds it against the present: the judge, and the notifier.
 
-What comes of it is what would have been told, had the rule been set up when the backtest begins, and had all
-events been there in time.
+What comes of it is what would have been published, had the rule been set up when the backtest begins, and
+had all events been there in time.
 """
 
 from collections import Counter
@@ -11,19 +11,19 @@ from typing import Final
 
 from schemas.time import SECOND, Micros
 from streams.alerts.errors import AlertError
-from streams.alerts.feeding import History, Panes, Samples, Step
 from streams.alerts.lifecycle import Record
 from streams.alerts.limits import Limits
 from streams.alerts.measures import SAMPLE_GROUPING
 from streams.alerts.pane_series import PANES
+from streams.alerts.replay import History, PaneReplay, ReplayStep, SampleReplay
 from streams.alerts.rule import Rule
 from streams.deliveries.endpoint import Endpoint
 from streams.notifications.notifier import Notifier, Terms
 from streams.notifications.silence import Acknowledgement, Silence
 from streams.notifications.state import Outbox
 
-_TOLD_EVERY: Final = 60
-"""Steps without an alert after which it is told how far the backtest has come."""
+_REPORTED_EVERY: Final = 60
+"""Steps without an alert after which it is reported how far the backtest has come."""
 _WRITTEN_WITHIN: Final[Micros] = 20 * SECOND
 """So long after its close a pane is in ClickHouse."""
 _MOMENT: Final[Micros] = SECOND // 10
@@ -64,8 +64,9 @@ def backtest(
     comes.
 
     Give up the iterator, and it ends. Memory is what judge and notifier keep. A budget begins with the
-    period that `start` lies in, so that what was used before counts; what was told of it before `start` is
-    not told. Raises BacktestError at once when the span holds no whole pane, and whatever `history` raises.
+    period that `start` lies in, so that what was used before counts; what was published of it before `start`
+    is left out. Raises BacktestError at once when the span holds no whole pane, and whatever `history`
+    raises.
     """
     length = PANES[rule.pane]
     if end // length <= start // length:
@@ -76,8 +77,8 @@ def backtest(
     notifier = Notifier(terms)
     notifier.define({rule.id: rule}, endpoints or {}, silences or {})
     if rule.grouping == SAMPLE_GROUPING:
-        return _run(Samples(rule, history, limits), notifier, start, end)
-    return _run(Panes(rule, history, limits, terms.zone, lateness), notifier, start, end)
+        return _run(SampleReplay(rule, history, limits), notifier, start, end)
+    return _run(PaneReplay(rule, history, limits, terms.zone, lateness), notifier, start, end)
 
 
 def settled(end: Micros, now: Micros, lateness: Micros) -> Micros:
@@ -85,11 +86,13 @@ def settled(end: Micros, now: Micros, lateness: Micros) -> Micros:
     return min(end, now - lateness - _WRITTEN_WITHIN)
 
 
-def _run(feed: Panes | Samples, notifier: Notifier, start: Micros, end: Micros) -> Iterator[Backtested]:
+def _run(
+    replay: PaneReplay | SampleReplay, notifier: Notifier, start: Micros, end: Micros
+) -> Iterator[Backtested]:
     gathered = _Gathered()
     through = start
-    for step in feed.steps(start, end):
-        outboxes = list(_notified(notifier, step.judged.alerts, step.now, step.now + feed.length))
+    for step in replay.steps(start, end):
+        outboxes = list(_notified(notifier, step.judged.alerts, step.now, step.now + replay.length))
         through = max(through, step.through)
         gathered.take(step, outboxes)
         if gathered.is_due:
@@ -98,7 +101,7 @@ def _run(feed: Panes | Samples, notifier: Notifier, start: Micros, end: Micros) 
 
 
 def _notified(notifier: Notifier, alerts: Sequence[Record], now: Micros, until: Micros) -> Iterator[Outbox]:
-    """What the notifier has to say of these alerts, up to `until` by the clock."""
+    """What the notifier makes of these alerts, up to `until` by the clock."""
     if alerts:
         yield notifier.take(alerts, now)
     if not notifier.open_alerts and not notifier.groups:
@@ -119,7 +122,7 @@ class _Gathered:
     decisions: Counter[str] = field(default_factory=Counter)
     steps: int = 0
 
-    def take(self, step: Step, outboxes: Sequence[Outbox]) -> None:
+    def take(self, step: ReplayStep, outboxes: Sequence[Outbox]) -> None:
         self.steps += 1
         if step.before:
             return
@@ -133,7 +136,7 @@ class _Gathered:
 
     @property
     def is_due(self) -> bool:
-        return bool(self.alerts or self.notifications) or self.steps >= _TOLD_EVERY
+        return bool(self.alerts or self.notifications) or self.steps >= _REPORTED_EVERY
 
     def given(self, through: Micros) -> Backtested:
         given = Backtested(through, self.alerts, self.notifications, dict(self.decisions))

@@ -47,12 +47,14 @@ def signed(value: float, unit: Unit, info: ValidationInfo) -> float:
 
 def whole_panes(window: Micros, pane: str) -> Micros:
     length, longest = PANES[pane], LONGEST_WINDOW[pane]
-    told = write_duration(window)
+    written = write_duration(window)
     if window % length or not window:
         hint = ", or choose pane 1s" if pane == "1m" else ""
-        raise FieldError(f"{told} is no whole number of panes of {pane}", f"write a multiple of {pane}{hint}")
+        raise FieldError(
+            f"{written} is no whole number of panes of {pane}", f"write a multiple of {pane}{hint}"
+        )
     if window > longest:
-        raise FieldError(f"{told} is too long for panes of {pane}", f"at most {write_duration(longest)}")
+        raise FieldError(f"{written} is too long for panes of {pane}", f"at most {write_duration(longest)}")
     return window
 
 

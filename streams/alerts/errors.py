@@ -48,8 +48,8 @@ class Fault:
     """`where`, step by step."""
 
     def __str__(self) -> str:
-        told = f"{self.message}; {self.right}" if self.right else self.message
-        return f"{self.where}: {told}" if self.where else told
+        text = f"{self.message}; {self.right}" if self.right else self.message
+        return f"{self.where}: {text}" if self.where else text
 
 
 class RuleError(AlertError):

@@ -171,8 +171,13 @@ class HistoryClient:
             return Answer(question, None)
 
         def failed(error: Exception, number: int, wait: float) -> None:
-            told = (question.rule.id, self.failure, number, wait)
-            _LOG.warning("rule %s: its history is not known yet: %s; attempt %d in %.1f s", *told)
+            _LOG.warning(
+                "rule %s: its history is not known yet: %s; attempt %d in %.1f s",
+                question.rule.id,
+                self.failure,
+                number,
+                wait,
+            )
 
         while True:
             try:

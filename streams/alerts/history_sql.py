@@ -38,7 +38,7 @@ def spans(rule: ReferencedRule, start: Micros, until: Micros, zone: tzinfo) -> l
     return [Span(slot, *ends) for slot in slots for ends in rule.earlier(slot, zone)]
 
 
-def reference(rule: ReferencedRule, past: Sequence[Span]) -> Query:
+def reference(rule: ReferencedRule, earlier: Sequence[Span]) -> Query:
     """One row per group and slot: keys (k1, k2), slot (seconds), mean, std, samples (`References.add`).
 
     Windows in which a group had no data are no samples, nor, where windows are what counts, those with fewer
@@ -52,11 +52,11 @@ def reference(rule: ReferencedRule, past: Sequence[Span]) -> Query:
     step, pane_end = stride // SECOND, f"(toInt64(toUnixTimestamp({source.time})) + {source.pane // SECOND})"
     first = f"intDiv({pane_end} + {step} - 1, {step})"
     ends = f"arrayMap(i -> ({first} + i) * {step}, range({-(-seconds // step)}))"
-    read = _ranges([(span.first - rule.window, span.last) for span in past], source)
+    read = _ranges([(span.first - rule.window, span.last) for span in earlier], source)
     where = _selected(rule)
     # As text: parameters go into the URL, which may not be long.
     listed = ", ".join(
-        f"({span.slot_start // SECOND}, {span.first // SECOND}, {span.last // SECOND})" for span in past
+        f"({span.slot_start // SECOND}, {span.first // SECOND}, {span.last // SECOND})" for span in earlier
     )
     text = f"""
         SELECT k1, k2, span.1 AS slot, avg(figure) AS mean, stddevSamp(figure) AS std, {samples} AS samples

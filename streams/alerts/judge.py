@@ -26,7 +26,7 @@ from streams.alerts.needs import Need
 from streams.alerts.pane_series import ALWAYS, PaneSeries
 from streams.alerts.rule_panes import RulePanes
 from streams.alerts.rule_states import RuleStates, series_of
-from streams.alerts.shares import Change, Shares
+from streams.alerts.shares import PaneChange, Shares
 from streams.alerts.state import RuleState
 from streams.announce import target
 
@@ -178,7 +178,7 @@ class Judge:
         self._shares.want(memory)
         self._done.clear()
 
-    def _note(self, change: Change, at: int) -> None:
+    def _note(self, change: PaneChange, at: int) -> None:
         """A share has changed a pane; if that is judged, what was stated of it may be wrong by now."""
         for name in self._by_series.get(change.series, ()):
             state, rule = self._states[name], self._rule(name)

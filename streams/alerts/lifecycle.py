@@ -1,7 +1,7 @@
 """The life of an alert: pending, firing, resolved; one transition at a time, each with its number.
 
-Pure. What a pane says of a group is a verdict; consecutive violations make an alert fire, the first pane
-that holds resolves it, and where nothing is known, nothing changes.
+Pure. What follows from a pane for a group is a verdict; consecutive violations make an alert fire, the first
+pane that holds resolves it, and where nothing is known, nothing changes.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ RESOLVED: Final = "resolved"
 
 
 class Verdict(Enum):
-    """What a pane says of a group."""
+    """What follows from a pane for a group."""
 
     VIOLATES = "violates"
     HOLDS = "holds"
@@ -44,7 +44,7 @@ class OpenAlert:
     violations: int
     """How many panes in a row have violated the rule, while it is pending."""
     record: Record = field(default_factory=dict)
-    """Its latest transition, as it was told."""
+    """Its latest transition, as it was published."""
 
 
 def alert_id(rule_id: str, group: Sequence[str], start: Micros) -> str:

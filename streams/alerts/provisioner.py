@@ -1,4 +1,4 @@
-"""Sees to it that `chat.rules` says what the files say: those that are shipped, and a folder's."""
+"""Sees to it that `chat.rules` holds what the files say: those that are shipped, and a folder's."""
 
 import asyncio
 import logging
@@ -21,17 +21,17 @@ _SEEN_WITHIN_S: Final = 10.0
 
 
 class Provisioner:
-    """Reads the files again and again, and tells the difference. Several may do so side by side."""
+    """Reads the files again and again, and publishes the difference. Several may do so side by side."""
 
     def __init__(self, folder: Path | None, shipped: bool, rules: Catalogue, registrar: Registrar) -> None:
         self._folder = folder
         self._shipped = shipped
         self._rules = rules
         self._registrar = registrar
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._last: Reading | None = None
         self.looked = asyncio.Event()
-        """Set once the rules of the files have been told."""
+        """Set once the rules of the files have been published."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -44,7 +44,7 @@ class Provisioner:
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def look(self) -> None:
-        """Read the files, and tell what differs. Raises KafkaError, or TimeoutError, when Kafka is away."""
+        """Read the files, and publish what differs. Raises KafkaError or TimeoutError when Kafka is away."""
         reading = await asyncio.to_thread(read_rules, self._folder, self._shipped)
         before, self._last = self._last, reading
         if before is not None and before != reading:
@@ -53,13 +53,13 @@ class Provisioner:
         self._report({str(problem) for problem in (*reading.problems, *found.problems)})
         offset = -1
         for change in found.changes:
-            offset = await self._tell(change, reading)
+            offset = await self._publish(change, reading)
         if offset >= 0:
             async with asyncio.timeout(_SEEN_WITHIN_S):
                 await self._rules.reached(offset)
         self.looked.set()
 
-    async def _tell(self, change: Change, reading: Reading) -> int:
+    async def _publish(self, change: Change, reading: Reading) -> int:
         if change.definition is None:
             log.info("rule %s: taken back, no file has it any more", change.id)
             return await self._registrar.delete(RULES, change.id)
@@ -71,9 +71,9 @@ class Provisioner:
         return await self._registrar.publish(RULES, definition)
 
     def _report(self, problems: set[str]) -> None:
-        for problem in sorted(problems - self._told):
+        for problem in sorted(problems - self._reported):
             log.error("%s", problem)
-        for _ in self._told - problems:
+        for _ in self._reported - problems:
             log.info("a problem with the rules' files is mended")
-        self._told = problems
+        self._reported = problems
         metrics.RULE_PROBLEMS.set(len(problems))

@@ -19,7 +19,7 @@ from streams.alerts.watermarks import SourceWatermark, Watermarks
 from streams.windows.block import read_rows
 
 
-class Change(NamedTuple):
+class PaneChange(NamedTuple):
     """A share that was taken, and the rows of its groups that it replaces; None: there were none."""
 
     series: PaneSeries
@@ -74,7 +74,7 @@ class Shares:
             for series, panes in self._panes.items()
         }
 
-    def take(self, share: ClosedShare) -> Change | None:
+    def take(self, share: ClosedShare) -> PaneChange | None:
         """Take the next record. What it changes; None for a heartbeat, and for what changes nothing.
 
         Raises `schemas.errors.RefusedError` when its rows can't be read: then nothing of it is held.
@@ -104,7 +104,7 @@ class Shares:
             for panes in self._panes.values():
                 panes.restored, panes.whole_from = False, ALWAYS
 
-    def _hold(self, share: ClosedShare, source: SourceWatermark) -> Change | None:
+    def _hold(self, share: ClosedShare, source: SourceWatermark) -> PaneChange | None:
         series = PaneSeries(share.grouping or "", share.pane or "")
         panes = self._panes.get(series)
         if panes is None or share.table != series.table or share.rows is None:
@@ -117,7 +117,7 @@ class Shares:
             self.forgotten += 1
             return None
         rows = share.rows if isinstance(share.rows, pa.Table) else read_rows(share.rows, series.grouping)
-        return Change(series, share.pane_end, rows, panes.put(share, rows))
+        return PaneChange(series, share.pane_end, rows, panes.put(share, rows))
 
     def whole_from(self, series: PaneSeries) -> Micros:
         """Everything is held that was said of panes of this series ending after this."""

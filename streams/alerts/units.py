@@ -120,8 +120,8 @@ class Unit(ABC):
         number = Decimal(re.sub(r"[ _]", "", found["number"]))
         factor = self._factor(rest) if rest or self.bare or number else Decimal(0)
         if factor is None:
-            told = f"{text!r} has no unit" if not rest else f"{text!r}: {rest!r} is no unit of this figure"
-            raise UnitError(told, self.right)
+            message = f"{text!r} has no unit" if not rest else f"{text!r}: {rest!r} is no unit of this figure"
+            raise UnitError(message, self.right)
         value = float(number * factor)
         if not math.isfinite(value):
             raise UnitError(f"{text!r} is too large", self.right)

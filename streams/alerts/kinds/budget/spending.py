@@ -28,7 +28,8 @@ PUBLISHED: Final[dict[str, type[pl.DataType]]] = {
     "transition": pl.Int64,
     "started_at": pl.Int64,
 }
-"""The highest step that was published; the alert's transitions in this period; when it began."""
+"""The highest step that was published (stored states have called it so); the alert's transitions in this
+period; when it began."""
 
 
 def slot_length(rule: BudgetTerms) -> Micros:

@@ -1,6 +1,6 @@
-"""History told to a judge, as if it happened: what comes of each pane, or of each few seconds of samples.
+"""History replayed to a judge: what comes of each pane, or of each few seconds of samples.
 
-The panes are told one after the other, as if one source partition had closed each of them. The clock stands
+The panes follow one after the other, as if one source partition had closed each of them. The clock stands
 at a pane's end and the lateness.
 """
 
@@ -40,11 +40,11 @@ class History(Protocol):
         ...
 
     def answer(self, question: Question) -> pl.DataFrame:
-        """What the rule asks of its own past."""
+        """What the rule asks of its own history."""
         ...
 
 
-class Step(NamedTuple):
+class ReplayStep(NamedTuple):
     """What came of a pane, or of a few seconds of samples."""
 
     through: Micros
@@ -56,7 +56,7 @@ class Step(NamedTuple):
     """It is from before the start: what a budget had used by then."""
 
 
-class Panes:
+class PaneReplay:
     """A rule about requests. What is judged ends after `start`, up to `end`."""
 
     def __init__(self, rule: Rule, history: History, limits: Limits, zone: tzinfo, lateness: Micros) -> None:
@@ -64,13 +64,13 @@ class Panes:
         self._zone = zone
         self._series = series_of(rule)
         self._panes = history.panes
-        self._history = _Asked(history)
+        self._history = _CachedAnswers(history)
         self._lateness = lateness
         self._judge = Judge(0, 1, [RuleVersion(rule, 1)], limits, zone)
         self._at = 0
         self.length = self._series.length
 
-    def steps(self, start: Micros, end: Micros) -> Iterator[Step]:
+    def steps(self, start: Micros, end: Micros) -> Iterator[ReplayStep]:
         """The steps, one for each pane; a budget begins with the period that `start` lies in."""
         start, end = start - start % self.length, end - end % self.length
         counted_from = self._rule.counts_from(start, self._zone)
@@ -82,7 +82,7 @@ class Panes:
             # Before where it counts from there was nothing.
             first = remembered = counted_from - counted_from % self.length
         self._judge.take([self._heartbeat(first)], first + self._lateness, committed=self._at)
-        for pane_end, pane in self._told(first, end):
+        for pane_end, pane in self._recorded(first, end):
             now = pane_end + self._lateness
             shares = [] if pane is None else [self._share(pane_end, pane)]
             shares.append(self._heartbeat(pane_end))
@@ -90,9 +90,9 @@ class Panes:
                 self._judge.take(shares, now, committed=self._at)
             else:
                 _answer(self._judge, self._history, now)
-                yield Step(pane_end, now, self._judge.take(shares, now), pane_end <= start)
+                yield ReplayStep(pane_end, now, self._judge.take(shares, now), pane_end <= start)
 
-    def _told(self, first: Micros, end: Micros) -> Iterator[tuple[Micros, RecordedPane | None]]:
+    def _recorded(self, first: Micros, end: Micros) -> Iterator[tuple[Micros, RecordedPane | None]]:
         """The end of each pane, and its rows, if it has any."""
         grouping = GROUPINGS[self._series.grouping]
         recorded = self._panes(grouping, self._series.pane, first, end, self._rule.latencies)
@@ -130,7 +130,7 @@ class Panes:
         return at
 
 
-class Samples:
+class SampleReplay:
     """A rule about sampled states."""
 
     length = SAMPLES_AT_ONCE
@@ -138,10 +138,10 @@ class Samples:
     def __init__(self, rule: Rule, history: History, limits: Limits) -> None:
         self._name = rule.metric.removeprefix(SAMPLE_PREFIX)
         self._samples = history.samples
-        self._history = _Asked(history)
+        self._history = _CachedAnswers(history)
         self._sampling = Sampling(0, [RuleVersion(rule, 1)], limits)
 
-    def steps(self, start: Micros, end: Micros) -> Iterator[Step]:
+    def steps(self, start: Micros, end: Micros) -> Iterator[ReplayStep]:
         """The steps, one for every few seconds."""
         offset = 0
         for span in self._samples(self._name, start, end):
@@ -153,13 +153,13 @@ class Samples:
                 times = pl.col("occurred_at").dt.epoch("us")
                 some = rows.filter((times >= begin) & (times < now))
                 _answer(self._sampling, self._history, now)
-                yield Step(
+                yield ReplayStep(
                     now, now, self._sampling.take(some, now) if some.height else self._sampling.tick(now)
                 )
 
 
-def _answer(judge: Judge | Sampling, history: "_Asked", now: Micros) -> None:
-    """Tell the judge what it wants to know of the past."""
+def _answer(judge: Judge | Sampling, history: "_CachedAnswers", now: Micros) -> None:
+    """Give the judge what it wants to know of history."""
     for question in judge.wanted(now):
         frame = history.answer(question)
         if question.what == "reference":
@@ -168,7 +168,7 @@ def _answer(judge: Judge | Sampling, history: "_Asked", now: Micros) -> None:
             judge.set_spent(question.rule.id, question.start, question.until, frame)
 
 
-class _Asked:
+class _CachedAnswers:
     """Answers of history, asked for a day at once: the judge asks for the next minutes, again and again."""
 
     def __init__(self, history: History) -> None:
