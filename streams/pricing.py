@@ -74,11 +74,6 @@ class PriceList:
         self._providers = get_snapshot().providers if providers is None else providers
         self._table = _stack({}, ())
 
-    @property
-    def known_pairs(self) -> int:
-        """How many pairs of provider and model are kept, priced or not; bounded."""
-        return len(self._table.pairs)
-
     def cost(self, frame: pl.DataFrame) -> pl.Series:
         """The cost of each row in nano-USD (Int64, `cost_nano_usd`), null where it can't be priced.
 

@@ -98,11 +98,6 @@ class Remembered:
         self._newest = max(self._newest, min(over.created_at, now))
         self._loose[over.digest] = over.created_at
 
-    @property
-    def loose(self) -> int:
-        """How many are not in blocks yet."""
-        return len(self._loose)
-
     def fold(self, ready: Sequence[Over]) -> Fold:
         """Put those that are `ready` into blocks, and forget what is old. Write what this returns.
 

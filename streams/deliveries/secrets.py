@@ -79,10 +79,6 @@ class Vault:
             raise SecretError(f"the secret is damaged, or was not encrypted for {owner}") from None
         return plain.decode()
 
-    def is_current(self, stored: str) -> bool:
-        """Whether it was encrypted with the newest key; if not, encrypting it again lets the old one go."""
-        return stored.split(".")[1:2] == [self.key_id]
-
 
 def open_vault(setting: str | None, data: Path, *, create: bool = False) -> Vault:
     """The vault with the keys of the setting (separated by commas, the newest first), else of the key file.

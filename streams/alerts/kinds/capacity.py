@@ -33,7 +33,7 @@ class CapacityRule(ComparingRule):
         """The threshold."""
         return self.threshold
 
-    def compare(self, groups: pl.DataFrame, measured: Floats, reference: pl.DataFrame | None) -> Comparison:
+    def compare(self, rows: pl.DataFrame, measured: Floats, reference: pl.DataFrame | None) -> Comparison:
         """The shares of the capacity."""
         return Comparison(measured / self.capacity, extra={"measured": measured})
 

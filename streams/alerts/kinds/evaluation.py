@@ -24,8 +24,7 @@ def evaluate(rule: WindowedRule, window: Window, reference: pl.DataFrame | None 
     requests = rows["requests"].to_numpy()
     no_data = np.isnan(measured)
     too_few = ~no_data & (requests < rule.minimum_requests)
-    groups = rows.select(rule.keys)
-    compared = rule.compare(groups, measured, reference)
+    compared = rule.compare(rows, measured, reference)
     none = np.zeros(len(measured), dtype=np.bool_)
     no_baseline = none if compared.no_baseline is None else compared.no_baseline
     notable = ~none if compared.notable is None else compared.notable
@@ -37,7 +36,7 @@ def evaluate(rule: WindowedRule, window: Window, reference: pl.DataFrame | None 
         # Of a part of the traffic, or of the costs, it can't be told that they are too little.
         over = over & ~at_least & window.complete
     return Evaluated(
-        groups,
+        rows.select(rule.keys),
         compared.values,
         measured,
         requests,

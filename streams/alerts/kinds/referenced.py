@@ -74,12 +74,12 @@ class ReferencedRule(ComparingRule):
             references.forget(at)
         return found
 
-    def compare(self, groups: pl.DataFrame, measured: Floats, reference: pl.DataFrame | None) -> Comparison:
+    def compare(self, rows: pl.DataFrame, measured: Floats, reference: pl.DataFrame | None) -> Comparison:
         """How far the values are off their references; without one there is nothing to compare."""
         if reference is None:
             return Comparison(np.full(len(measured), np.nan), no_baseline=~np.isnan(measured))
         if self.keys:
-            joined = groups.join(reference, on=self.keys, how="left", maintain_order="left")
+            joined = rows.select(self.keys).join(reference, on=self.keys, how="left", maintain_order="left")
         else:
             joined = reference.head(1) if reference.height else _nothing(1)
             joined = joined if len(measured) else joined.clear()

@@ -32,7 +32,7 @@ class ThresholdRule(ComparingRule):
         """The threshold."""
         return self.threshold
 
-    def compare(self, groups: pl.DataFrame, measured: Floats, reference: pl.DataFrame | None) -> Comparison:
+    def compare(self, rows: pl.DataFrame, measured: Floats, reference: pl.DataFrame | None) -> Comparison:
         """The values themselves."""
         return Comparison(measured)
 

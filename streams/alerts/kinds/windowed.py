@@ -82,8 +82,8 @@ class WindowedRule(GroupedRule):
         """What the value is held against, in `threshold_unit`."""
 
     @abstractmethod
-    def compare(self, groups: pl.DataFrame, measured: Floats, reference: pl.DataFrame | None) -> Comparison:
-        """The values that are held against the threshold, one for each row of `groups` (the rule's keys).
+    def compare(self, rows: pl.DataFrame, measured: Floats, reference: pl.DataFrame | None) -> Comparison:
+        """The values that are held against the threshold, one for each of `rows`, which are the window's.
 
         `measured` is the metric, NaN where there is no data. `reference` is what `references.References.of`
         gives; None where nothing is known, and for kinds that need none.

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from schemas.contract import schema
+from streams.alerts.kinds import KIND_NAMES, KINDS
 from streams.alerts.measures import GROUPING_KEYS, MEASURES, measure
 from streams.alerts.provisioning import SHIPPED, read_rules, read_texts
-from streams.alerts.rule import KINDS
 
 PAGE = (Path(__file__).parents[3] / "docs/alerts.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
@@ -29,6 +30,10 @@ def test_an_example_is_of_rules_that_hold(number: int) -> None:
 def test_every_kind_has_an_example() -> None:
     reading = read_texts([(f"{n}.yaml", example) for n, example in enumerate(EXAMPLES)], "")
     assert {held.rule.kind for held in reading.rules.values()} == KINDS.keys()
+
+
+def test_the_contract_names_every_kind() -> None:
+    assert schema("Alert").fields["kind"]["doc"] == f"{KIND_NAMES}."
 
 
 def test_the_mistakes_shown_are_told_so() -> None:
