@@ -6,10 +6,11 @@ from typing import Final
 from pydantic import ValidationInfo
 
 from schemas.time import MINUTE, Micros
+from streams.alerts.durations import write_duration
 from streams.alerts.errors import FieldError
 from streams.alerts.measures import measure
 from streams.alerts.pane_series import PANES
-from streams.alerts.units import Unit, write_duration
+from streams.alerts.units import Unit
 
 LONGEST_WINDOW: Final[Mapping[str, Micros]] = {"1s": 10 * MINUTE, "1m": 100 * MINUTE}
 """Closed panes are kept for two hours, those of a second for a quarter of one."""

@@ -7,8 +7,9 @@ from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints,
 from pydantic.functional_validators import AfterValidator
 
 from schemas.time import Micros
+from streams.alerts.durations import parse_duration, write_duration
 from streams.alerts.errors import FieldError
-from streams.alerts.units import SHARE, parse_duration, write_duration
+from streams.alerts.units import SHARE
 
 Severity = Literal["info", "warning", "error", "critical"]
 NoData = Literal["keep", "ok", "alert"]

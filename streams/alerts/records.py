@@ -9,9 +9,10 @@ from typing import Any, Final, Protocol
 from schemas.time import Micros
 from schemas.topics import REQUESTS, SAMPLES
 from streams.alerts.closed_share import Source
+from streams.alerts.durations import write_duration
 from streams.alerts.lifecycle import FIRING, PENDING, RESOLVED, Group, OpenAlert, Record
 from streams.alerts.measures import SAMPLE_GROUPING
-from streams.alerts.units import Unit, show, write_duration
+from streams.alerts.units import Unit, show
 from streams.alerts.window import Window
 
 _COMPARED: Final = {">": "over", ">=": "at or over", "<": "under", "<=": "at or under"}

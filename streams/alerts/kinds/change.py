@@ -10,11 +10,12 @@ from pydantic import ValidationInfo, field_serializer, field_validator
 
 from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros
 from streams.alerts.bounds import signed, within
+from streams.alerts.durations import write_duration
 from streams.alerts.errors import FieldError
 from streams.alerts.fields import WRITTEN, Duration, described
 from streams.alerts.kinds.comparison import Comparison, Floats
 from streams.alerts.kinds.referenced import ReferencedRule, earlier
-from streams.alerts.units import SHARE, Unit, write_duration
+from streams.alerts.units import SHARE, Unit
 
 _SETTLED: Final[Micros] = 30 * SECOND
 """How long after its end a window is in ClickHouse: the lateness, and what the sinks take."""

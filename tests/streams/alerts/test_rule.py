@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.time import DAY, HOUR, MINUTE, SECOND
+from streams.alerts.durations import write_duration
 from streams.alerts.errors import RuleError
 from streams.alerts.kinds.absence import AbsenceRule
 from streams.alerts.kinds.baseline import BaselineRule
@@ -18,7 +19,6 @@ from streams.alerts.kinds.threshold import ThresholdRule
 from streams.alerts.kinds.watchdog import WatchdogRule
 from streams.alerts.measures import GROUPING_KEYS, MEASURES, measure
 from streams.alerts.rule import KINDS, RULE, dumped, parse_rule
-from streams.alerts.units import write_duration
 from tests.streams.alerts.rules import (
     ABSENCE,
     BASELINE,

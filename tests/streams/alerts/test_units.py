@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.time import DAY, HOUR, MINUTE, SECOND
+from streams.alerts.durations import parse_duration, write_duration
 from streams.alerts.errors import UnitError
 from streams.alerts.units import (
     COUNTS,
@@ -18,10 +19,8 @@ from streams.alerts.units import (
     SHARE,
     UNITS,
     Unit,
-    parse_duration,
     rounded,
     show,
-    write_duration,
 )
 
 

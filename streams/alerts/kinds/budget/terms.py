@@ -6,11 +6,12 @@ from pydantic import StrictBool, ValidationInfo, field_serializer, field_validat
 
 from schemas.time import DAY, HOUR, MINUTE, Micros
 from streams.alerts.bounds import above_zero, within
+from streams.alerts.durations import write_duration
 from streams.alerts.errors import FieldError
 from streams.alerts.fields import WRITTEN, Period, ShareOf, described
 from streams.alerts.kinds.grouped import GroupedRule
 from streams.alerts.measures import Counted, measure
-from streams.alerts.units import SHARE, Unit, write_duration
+from streams.alerts.units import SHARE, Unit
 
 
 class BudgetTerms(GroupedRule):
