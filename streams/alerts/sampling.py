@@ -18,7 +18,7 @@ from streams.alerts.kinds.kind import GONE
 from streams.alerts.limits import Judging, Limits
 from streams.alerts.measures import SAMPLE_GROUPING
 from streams.alerts.needs import Need
-from streams.alerts.sampled_rule import RuleOfSamples
+from streams.alerts.sample_judge import SampleJudge
 from streams.alerts.state import RuleState, unpack_rule
 from streams.alerts.transitions import resolve
 
@@ -36,7 +36,7 @@ class Sampling:
     def __init__(self, partition: int, rules: Iterable[RuleVersion], limits: Limits | None = None) -> None:
         self._partition = partition
         self._limits = limits or Limits()
-        self._rules: dict[str, RuleOfSamples] = {}
+        self._rules: dict[str, SampleJudge] = {}
         self._restored: dict[str, RuleState] = {}
         self._leaving: dict[str, RuleState] = {}
         self._left: list[str] = []
@@ -49,7 +49,7 @@ class Sampling:
     @property
     def forgotten(self) -> int:
         """Instances that were let go because there were too many."""
-        return sum(held.state.forgotten for held in self._rules.values())
+        return sum(judge.state.forgotten for judge in self._rules.values())
 
     def set_rules(self, rules: Iterable[RuleVersion]) -> None:
         """All rules there are; those about something else are left out."""
@@ -77,16 +77,16 @@ class Sampling:
     def wanted(self, now: Micros) -> list[Question]:
         """What is to be asked of history. The same is asked until it is answered."""
         needs = [
-            (held.rule, held.rule.needs(held.state, max(held.latest, now - MINUTE)))
-            for held in self._rules.values()
+            (judge.rule, judge.rule.needs(judge.state, max(judge.latest, now - MINUTE)))
+            for judge in self._rules.values()
         ]
         return [Question(rule, *need) for rule, need in needs if need is not None]
 
     def set_reference(self, rule_id: str, start: Micros, until: Micros, frame: pl.DataFrame) -> None:
         """As `Judge.set_reference`."""
-        held = self._rules.get(rule_id)
-        if held is not None:
-            held.rule.learn(held.state, Need("reference", start, until), frame)
+        judge = self._rules.get(rule_id)
+        if judge is not None:
+            judge.rule.learn(judge.state, Need("reference", start, until), frame)
 
     def take(self, samples: pl.DataFrame, now: Micros, committed: int = 0, through: int = -1) -> Judged:
         """Take the next records of the partition, in the order of their offsets, up to `through`.
@@ -101,9 +101,9 @@ class Sampling:
             through = max(through, cast("int", samples[OFFSET].max()))
             live = samples.filter(~pl.col("imported")).select(_COLUMNS)
             live = live.with_columns(pl.col("occurred_at").dt.epoch("us"))
-            for held in self._rules.values():
-                after = held.state.offset if held.state.offset >= 0 else committed - 1
-                held.judge(live.filter(pl.col(OFFSET) > max(after, self._offset)), at)
+            for judge in self._rules.values():
+                after = judge.state.offset if judge.state.offset >= 0 else committed - 1
+                judge.judge(live.filter(pl.col(OFFSET) > max(after, self._offset)), at)
         self._offset = max(self._offset, through)
         return self._written(now)
 
@@ -113,8 +113,8 @@ class Sampling:
         self._adopt(at)
         self._taken_at = now if self._taken_at is None else self._taken_at
         if now - self._taken_at >= self._limits.patience:
-            for held in self._rules.values():
-                held.look_for_silence(max(held.latest, now), at)
+            for judge in self._rules.values():
+                judge.look_for_silence(max(judge.latest, now), at)
         return self._written(now)
 
     def _at(self, now: Micros) -> Judging:
@@ -126,7 +126,7 @@ class Sampling:
             return
         versions, self._wanted = self._wanted, None
         before, self._rules = self._rules, {}
-        states = {name: held.state for name, held in before.items()} | self._restored
+        states = {name: judge.state for name, judge in before.items()} | self._restored
         self._restored = {}
         for version in versions:
             rule, revision = cast("SampledRule", version.rule), version.revision
@@ -136,14 +136,14 @@ class Sampling:
             if state is not None and (state.ended or state.shape != shape):
                 resolve(state, list(state.open), "the rule judges something else now", at)
                 fresh.outbox, state = state.outbox, None
-            held = before.get(rule.id) if state is not None else None
-            if held is None:
-                held = RuleOfSamples(rule, state or fresh)
-            held.become(rule)
-            held.changed |= held.state.revision != revision
-            held.state.revision = revision
-            self._rules[rule.id] = held
-            rule.revise(held.state, at)
+            judge = before.get(rule.id) if state is not None else None
+            if judge is None:
+                judge = SampleJudge(rule, state or fresh)
+            judge.become(rule)
+            judge.changed |= judge.state.revision != revision
+            judge.state.revision = revision
+            self._rules[rule.id] = judge
+            rule.revise(judge.state, at)
         for name, state in states.items():
             if not state.ended:
                 resolve(state, list(state.open), GONE, at)
@@ -156,16 +156,16 @@ class Sampling:
             if name not in self._rules:
                 out.entries[name.encode()] = None
         self._left.clear()
-        for held in self._rules.values():
-            state = held.state
-            due = held.changed and now - held.written_at >= _WRITTEN_EVERY
+        for judge in self._rules.values():
+            state = judge.state
+            due = judge.changed and now - judge.written_at >= _WRITTEN_EVERY
             if not (due or state.outbox):
                 continue
             state.offset = max(state.offset, self._offset)
             state.remembers_from = state.offset + 1
-            out.entries[state.rule_id.encode()] = held.pack()
+            out.entries[state.rule_id.encode()] = judge.pack()
             out.take_outbox(state)
-            held.changed, held.written_at = False, now
+            judge.changed, judge.written_at = False, now
         for name, state in self._leaving.items():
             out.entries[state.rule_id.encode()] = state.pack()
             out.take_outbox(state)

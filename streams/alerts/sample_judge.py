@@ -1,4 +1,4 @@
-"""One rule about a sampled state: its samples, its silent instances, and what becomes of their alerts.
+"""Judges one rule about a sampled state: its samples, its silent instances, and what becomes of their alerts.
 
 Every sample is judged, with the window that ends with it. An instance has fallen silent when the log, or the
 clock, has gone on for longer than the rule's window.
@@ -29,8 +29,8 @@ _MOST_IN_WINDOW: Final = 6_000
 _WITHOUT_DATA: Final = {"ok": Verdict.HOLDS, "alert": Verdict.VIOLATES}
 
 
-class RuleOfSamples:
-    """A rule, its state, and the samples that its window holds."""
+class SampleJudge:
+    """One rule, its state, and the samples that its window holds."""
 
     def __init__(self, rule: SampledRule, state: RuleState) -> None:
         self.rule = rule
