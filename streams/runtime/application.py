@@ -35,9 +35,9 @@ _STOPS_WITHIN_S: Final = 60.0
 """After so long a worker that was told to stop is ended."""
 
 
-def broker_url(kafka: KafkaSettings) -> URL:
-    """Kafka's address, as Faust takes it."""
-    return URL(f"kafka://{kafka.bootstrap.replace(',', ';')}")
+def broker_urls(kafka: KafkaSettings) -> list[URL]:
+    """Kafka's addresses, as Faust takes them."""
+    return [URL(f"kafka://{address.strip()}") for address in kafka.bootstrap.split(",")]
 
 
 def new_app(name: str, kafka: KafkaSettings, *, partitions: int, max_fetch: int) -> faust.App:
@@ -47,7 +47,7 @@ def new_app(name: str, kafka: KafkaSettings, *, partitions: int, max_fetch: int)
     """
     return faust.App(
         f"chatgauge-{name}",
-        broker=str(broker_url(kafka)),
+        broker=broker_urls(kafka),
         store="memory://",
         datadir=tempfile.gettempdir(),  # Faust makes sure that it exists, and puts nothing in it
         topic_partitions=partitions,

@@ -263,8 +263,10 @@ class BatchTransport(RecordTransport):
 
     Consumer: ClassVar[type[BatchConsumer]] = BatchConsumer
 
-    def __init__(self, url: URL, app: faust.App, batching: Batching, reading: Reading, part: Part) -> None:
-        super().__init__([url], app, loop=None)
+    def __init__(
+        self, urls: list[URL], app: faust.App, batching: Batching, reading: Reading, part: Part
+    ) -> None:
+        super().__init__(urls, app, loop=None)
         self.batching = batching
         self.reading = reading
         self.part = part

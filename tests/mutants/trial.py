@@ -1,4 +1,7 @@
-"""Runs the tests of a changed module, in a child process each. The parent has imported the rest."""
+"""Runs the tests of a changed module, in a child process each. The parent has imported the rest.
+
+It also runs the Kafka of those tests that need one: its address is in the environment.
+"""
 
 import importlib
 import importlib.abc
@@ -12,21 +15,27 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import CodeType, ModuleType
 from typing import Final
 
 import pytest
 
+KAFKA: Final = "CHATGAUGE_TEST_KAFKA"
+"""The address of a Kafka to test with, in the environment."""
 _PATIENCE: Final = 3.0
 """So many times the CPU that the unchanged module takes, and _AT_LEAST_S, is for ever."""
 _AT_LEAST_S: Final = 3.0
-_IDLE: Final = 10.0
-"""A change may make the tests wait: so many times the limit of CPU, by the clock, is for ever too."""
+_IDLE: Final = 4.0
+"""A change may make the tests wait: so many times what the unchanged module takes by the clock, and
+_IDLE_AT_LEAST_S, is for ever too."""
+_IDLE_AT_LEAST_S: Final = 15.0
 _OPTIONS: Final = (
-    *("-x", "-q", "--fast", "--hypothesis-profile=mutants", "-p", "no:cacheprovider"),
+    *("-x", "-q", "--hypothesis-profile=mutants", "-p", "no:cacheprovider"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # of plugins that are imported already
 )
 _UNSAFE: Final = ("chdb", "tests", "conftest")
@@ -52,6 +61,8 @@ class Module:
     path: Path
     """Below the root of the repository."""
     tests: Sequence[str]
+    kafka: bool = False
+    """The tests need one."""
 
     @property
     def name(self) -> str:
@@ -68,7 +79,8 @@ def try_all(
     unchanged = (root / module.path).read_text()
     output = root / "var" / "mutants" / "output.txt"
     output.parent.mkdir(parents=True, exist_ok=True)
-    limit = round(_AT_LEAST_S + _PATIENCE * _prepare(module, unchanged, output))
+    cpu, clock = _prepare(module, unchanged, output)
+    limit, idle = round(_AT_LEAST_S + _PATIENCE * cpu), _IDLE_AT_LEAST_S + _IDLE * clock
     left = list(enumerate(sources))[::-1]
     running: dict[int, tuple[int, float]] = {}
     try:
@@ -77,7 +89,7 @@ def try_all(
                 number, source = left.pop()
                 pid = _fork(lambda source=source: _test(module, source, limit))
                 running[pid] = number, time.monotonic()
-            for pid, code in _ended(running, _IDLE * limit):
+            for pid, code in _ended(running, idle):
                 number, _ = running.pop(pid)
                 yield number, _verdict(code)
     finally:
@@ -86,8 +98,32 @@ def try_all(
             os.waitpid(pid, 0)
 
 
-def _prepare(module: Module, unchanged: str, output: Path) -> float:
-    """Run the tests as they are, and import here what they need. CPU seconds of a second run."""
+@contextmanager
+def kafka(directory: Path) -> Iterator[None]:
+    """A Kafka for the tests of all changes, meanwhile. Raises TrialError when there is none to be had."""
+    from infra.errors import LocalServerError
+    from infra.kafka import LocalKafka
+    from infra.ports import free_port
+
+    with TemporaryDirectory(dir=directory, prefix="kafka-") as data:
+        local = LocalKafka(Path(data), port=free_port())
+        try:
+            local.start()
+        except LocalServerError as error:
+            raise TrialError(f"no Kafka to test with: {error}") from error
+        os.environ[KAFKA] = local.bootstrap
+        try:
+            yield
+        finally:
+            del os.environ[KAFKA]
+            local.stop()
+
+
+def _prepare(module: Module, unchanged: str, output: Path) -> tuple[float, float]:
+    """Run the tests as they are, and import here what they need. Of a second run, the seconds of CPU, and
+    those by the clock."""
+    if module.name in sys.modules:
+        raise TrialError(f"{module.path} is imported by this tool itself, which can't try it")
     imported = output.with_name("imported.txt")
 
     def first() -> int:
@@ -96,7 +132,9 @@ def _prepare(module: Module, unchanged: str, output: Path) -> float:
         return code
 
     for number, run in enumerate((first, lambda: _test(module, unchanged))):
+        began = time.monotonic()
         _, status, usage = os.wait4(_fork(run, output), 0)
+        clock = time.monotonic() - began
         if (code := os.waitstatus_to_exitcode(status)) != 0:
             raise TrialError(f"{module.path}, unchanged: its tests end with {code}:\n{output.read_text()}")
         if number == 0:
@@ -104,7 +142,7 @@ def _prepare(module: Module, unchanged: str, output: Path) -> float:
                 _import(name)
     if (others := threading.active_count() - 1) > 0:
         raise TrialError(f"{others} threads run, which no child will have")
-    return usage.ru_utime + usage.ru_stime
+    return usage.ru_utime + usage.ru_stime, clock
 
 
 def _foreign(modules: Iterable[ModuleType]) -> Iterator[str]:
@@ -146,7 +184,7 @@ def _test(module: Module, source: str, cpu_s: int | None = None) -> int:
     if cpu_s is not None:
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     sys.meta_path.insert(0, _Changed(module, source))
-    return int(pytest.main([*_OPTIONS, *module.tests]))
+    return int(pytest.main([*_OPTIONS, *([] if module.kafka else ["--fast"]), *module.tests]))
 
 
 def _ended(running: dict[int, tuple[int, float]], limit: float) -> Iterator[tuple[int, int | None]]:
