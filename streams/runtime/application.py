@@ -22,13 +22,6 @@ log = logging.getLogger(__name__)
 
 Acknowledge = Callable[[EventT[Any]], Awaitable[bool]]
 
-RAW: Final[dict[str, Any]] = {
-    "key_type": bytes,
-    "value_type": bytes,
-    "key_serializer": "raw",
-    "value_serializer": "raw",
-}
-"""For topics whose keys and values are handed over as they are."""
 _TALKATIVE: Final = ("faust", "mode", "aiokafka", "streams.runtime", "streams.publication")
 """They tell of every service that starts and stops."""
 _STOPS_WITHIN_S: Final = 60.0

@@ -77,14 +77,15 @@ def judged(
     return Outcome(noticed, survivors, explained, [each for at, each in known.items() if at not in used])
 
 
-Named = dict[str, dict[str, Any]]
-"""By module: its `tests`, and whether they need `kafka`."""
+Named = dict[str, list[str] | dict[str, Any]]
+"""By module: its tests; or its `tests`, and whether they need `kafka`."""
 
 
 def named_or_mirror(path: Path, root: Path, named: Named) -> Module:
     """A module with its tests. Raises TrialError when there are none."""
     if str(path) in named:
-        return Module(path, **named[str(path)])
+        own = named[str(path)]
+        return Module(path, own) if isinstance(own, list) else Module(path, **own)
     mirror = root / "tests" / path.parent
     found = sorted(str(each.relative_to(root)) for each in mirror.glob(f"test_{path.stem}*.py"))
     if not found:

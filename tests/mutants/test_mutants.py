@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clients.kafka.consumers import consuming
-from tests.mutants.__main__ import Explanation, judged, named_or_mirror
+from tests.mutants.__main__ import Explanation, Named, judged, named_or_mirror
 from tests.mutants.operators import mutants
 from tests.mutants.trial import KAFKA, Module, TrialError, Verdict, kafka, try_all
 
@@ -48,12 +48,16 @@ def test_tests_are_the_mirror_or_what_is_named(tmp_path: Path) -> None:
     assert named_or_mirror(Path("given/largest.py"), tmp_path, {}) == Module(
         Path("given/largest.py"), ["tests/given/test_largest.py", "tests/given/test_largest_properties.py"]
     )
-    named = {"given/small.py": {"tests": ["x.py"], "kafka": True}}
+    named: Named = {"given/small.py": {"tests": ["x.py"], "kafka": True}}
     assert named_or_mirror(Path("given/small.py"), tmp_path, named) == Module(
         Path("given/small.py"), ["x.py"], kafka=True
     )
+    named = {"given/small.py": ["x.py"]}
+    assert named_or_mirror(Path("given/small.py"), tmp_path, named) == Module(
+        Path("given/small.py"), ["x.py"]
+    )
     with pytest.raises(TrialError, match=r"no tests/given/test_small\*\.py: name its tests in tests\.toml"):
-        named_or_mirror(Path("given/small.py"), tmp_path, {})
+        named_or_mirror(small, tmp_path, {})
 
 
 @pytest.mark.slow

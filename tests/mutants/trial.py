@@ -3,6 +3,7 @@
 It also runs the Kafka of those tests that need one: its address is in the environment.
 """
 
+import gc
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -38,6 +39,8 @@ _OPTIONS: Final = (
     *("-x", "-q", "--hypothesis-profile=mutants", "-p", "no:cacheprovider"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # of plugins that are imported already
 )
+_MOST_BYTES: Final = 6 * 2**30
+"""A change may ask for all the memory there is."""
 _UNSAFE: Final = ("chdb", "tests", "conftest")
 """Modules that aren't for two processes, or are the tests themselves."""
 
@@ -80,6 +83,7 @@ def try_all(
     output = root / "var" / "mutants" / "output.txt"
     output.parent.mkdir(parents=True, exist_ok=True)
     cpu, clock = _prepare(module, unchanged, output)
+    gc.freeze()  # what the children share with this process they need not look through
     limit, idle = round(_AT_LEAST_S + _PATIENCE * cpu), _IDLE_AT_LEAST_S + _IDLE * clock
     left = list(enumerate(sources))[::-1]
     running: dict[int, tuple[int, float]] = {}
@@ -183,6 +187,7 @@ def _fork(run: Callable[[], int], output: Path | None = None) -> int:
 def _test(module: Module, source: str, cpu_s: int | None = None) -> int:
     if cpu_s is not None:
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+        resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
     sys.meta_path.insert(0, _Changed(module, source))
     return int(pytest.main([*_OPTIONS, *([] if module.kafka else ["--fast"]), *module.tests]))
 

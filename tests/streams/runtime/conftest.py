@@ -1,33 +1,46 @@
-"""A harness, and everything around it in memory."""
+"""A harness, and everything around it in memory.
 
-from dataclasses import replace
-from datetime import timedelta
+It is imported where it is asked for: most tests of the runtime have no use for it.
+"""
+
+from typing import TYPE_CHECKING
 
 import pytest
 
-from clients import retry
-from streams.runtime import harness as harness_module
-from tests.streams.runtime.harness_world import NOW, WIRING, MemoryLog, Published, World
+if TYPE_CHECKING:
+    from tests.streams.runtime.harness_world import World
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What the harness takes for now, in its only item."""
+    from tests.streams.runtime.harness_world import NOW
+
     now = [NOW]
-    monkeypatch.setattr(harness_module, "clock", lambda: now[0])
+    monkeypatch.setattr("streams.runtime.harness.clock", lambda: now[0])
     return now
 
 
 @pytest.fixture
-def in_memory(monkeypatch: pytest.MonkeyPatch, clock: list[int]) -> None:
-    monkeypatch.setattr(harness_module, "TopicLog", MemoryLog)
-    monkeypatch.setattr(harness_module, "PatientPublisher", Published)
-    monkeypatch.setattr(retry, "_FIRST_S", 0.001)
-    monkeypatch.setattr(retry, "_LONGEST_S", 0.002)
-    monkeypatch.setattr(retry, "_JITTER_S", 0.001)
-    monkeypatch.setattr(retry, "_LOOK_EVERY_S", 0.001)
+def in_memory(monkeypatch: pytest.MonkeyPatch, clock: list[int], hurried: None) -> None:
+    """A harness that is made has its changelog in memory, and its publisher too."""
+    from tests.streams.runtime.harness_world import MemoryLog, Published
+
+    monkeypatch.setattr("streams.runtime.harness.TopicLog", MemoryLog)
+    monkeypatch.setattr("streams.runtime.harness.PatientPublisher", Published)
 
 
 @pytest.fixture
-async def world(in_memory: None) -> World:
-    return World(replace(WIRING, tick_every=timedelta(milliseconds=1)))
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed is tried again at once."""
+    monkeypatch.setattr("clients.retry._FIRST_S", 0.001)
+    monkeypatch.setattr("clients.retry._LONGEST_S", 0.002)
+    monkeypatch.setattr("clients.retry._JITTER_S", 0.001)
+    monkeypatch.setattr("clients.retry._LOOK_EVERY_S", 0.001)
+
+
+@pytest.fixture
+async def world(in_memory: None) -> "World":
+    from tests.streams.runtime.harness_world import World
+
+    return World()

@@ -26,7 +26,9 @@ from streams.runtime.fetch import Fetch
 from streams.runtime.harness import Harness
 from streams.runtime.ledger import Ledger, State
 
-WIRING = Wiring("counting", REQUESTS, ALERT_STATE, 4, timedelta(milliseconds=20))
+WIRING = Wiring(
+    *("counting", REQUESTS, ALERT_STATE, 4, timedelta(milliseconds=20)), tick_every=timedelta(milliseconds=1)
+)
 GENERATION = 5
 NOW = 1_700_000_000 * SECOND
 

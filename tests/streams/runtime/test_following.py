@@ -71,7 +71,7 @@ async def test_a_fetch_of_a_partition_that_is_yet_to_be_sought_is_not_taken(
     app: App, following: Following
 ) -> None:
     del app.consumer.begun[ONE]
-    assert not await following.takes(ONE, 100, 149)
+    assert await following.takes(ONE, 100, 149) is False
     app.consumer.begun[ONE] = 40
     assert not await following.takes(ONE, 100, 149), "there is a hole before it"
     assert app.consumer.sought == [(ONE, 40)]

@@ -16,7 +16,6 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import RecordMetadata
 
-from clients import retry
 from clients.kafka.publisher import Message, PublishError
 from clients.kafka.sizes import LARGEST_FETCH
 from infra.liveness import Unit
@@ -63,10 +62,7 @@ def unit() -> Unit:
 
 
 @pytest.fixture
-def patient(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> PatientPublisher:
-    monkeypatch.setattr(retry, "_FIRST_S", 0.001)
-    monkeypatch.setattr(retry, "_LONGEST_S", 0.002)
-    monkeypatch.setattr(retry, "_JITTER_S", 0.001)
+def patient(unit: Unit, monkeypatch: pytest.MonkeyPatch, hurried: None) -> PatientPublisher:
     monkeypatch.setattr(publisher, "Publisher", Flaky)
     patient = PatientPublisher("127.0.0.1:9", unit)
     kafka(patient).unit = unit

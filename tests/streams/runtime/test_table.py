@@ -17,6 +17,7 @@ from streams.runtime.changelog import Changelog
 from streams.runtime.entries import RANK_HEADER, Entry, Rank
 from streams.runtime.fetch import Fetch
 from streams.runtime.table import ChangelogTable, add_table
+from streams.runtime.transport import Records
 from tests.schemas.batches import Sent, batch
 
 RANK = Rank(3, 4)
@@ -91,5 +92,6 @@ async def test_the_table_is_one_of_the_applications_and_its_changelog_the_topic(
     assert app.tables["chat-alert-state"] is table
     assert table.changelog_topic.get_topic_name() == "chat.alert-state"
     assert table.changelog_topic.acks is False, "nobody acknowledges a changelog's records"
+    assert isinstance(table.changelog_topic.schema, Records), "it is handed through as it was fetched"
     assert table.partitions == 4
     assert app.tables.changelog_topics == {"chat.alert-state"}
