@@ -48,14 +48,10 @@ def test_tests_are_the_mirror_or_what_is_named(tmp_path: Path) -> None:
     assert named_or_mirror(Path("given/largest.py"), tmp_path, {}) == Module(
         Path("given/largest.py"), ["tests/given/test_largest.py", "tests/given/test_largest_properties.py"]
     )
-    named: Named = {"given/small.py": {"tests": ["x.py"], "kafka": True}}
-    assert named_or_mirror(Path("given/small.py"), tmp_path, named) == Module(
-        Path("given/small.py"), ["x.py"], kafka=True
-    )
-    named = {"given/small.py": ["x.py"]}
-    assert named_or_mirror(Path("given/small.py"), tmp_path, named) == Module(
-        Path("given/small.py"), ["x.py"]
-    )
+    small = Path("given/small.py")
+    named: Named = {str(small): {"tests": ["x.py"], "kafka": True}}
+    assert named_or_mirror(small, tmp_path, named) == Module(small, ["x.py"], kafka=True)
+    assert named_or_mirror(small, tmp_path, {str(small): ["x.py"]}) == Module(small, ["x.py"])
     with pytest.raises(TrialError, match=r"no tests/given/test_small\*\.py: name its tests in tests\.toml"):
         named_or_mirror(small, tmp_path, {})
 

@@ -1,4 +1,4 @@
-"""Runs the tests of a changed module, in a child process each. The parent has imported the rest.
+"""Runs the tests of a changed module, in a child process each. The parent has imported what doesn't need it.
 
 It also runs the Kafka of those tests that need one: its address is in the environment.
 """
@@ -42,7 +42,7 @@ _OPTIONS: Final = (
 _MOST_BYTES: Final = 6 * 2**30
 """A change may ask for all the memory there is."""
 _UNSAFE: Final = ("chdb", "tests", "conftest")
-"""Modules that aren't for two processes, or are the tests themselves."""
+"""Modules that aren't for two processes, or are of the tests."""
 
 
 class Verdict(StrEnum):
@@ -132,7 +132,7 @@ def _prepare(module: Module, unchanged: str, output: Path) -> tuple[float, float
 
     def first() -> int:
         code = _test(module, unchanged)
-        imported.write_text("\n".join(_foreign(sys.modules.values())))
+        imported.write_text("\n".join(_safe(sys.modules.values())))
         return code
 
     for number, run in enumerate((first, lambda: _test(module, unchanged))):
@@ -142,26 +142,42 @@ def _prepare(module: Module, unchanged: str, output: Path) -> tuple[float, float
         if (code := os.waitstatus_to_exitcode(status)) != 0:
             raise TrialError(f"{module.path}, unchanged: its tests end with {code}:\n{output.read_text()}")
         if number == 0:
-            for name in imported.read_text().split():
-                _import(name)
+            _import(imported.read_text().split(), without=module)
     if (others := threading.active_count() - 1) > 0:
         raise TrialError(f"{others} threads run, which no child will have")
     return usage.ru_utime + usage.ru_stime, clock
 
 
-def _foreign(modules: Iterable[ModuleType]) -> Iterator[str]:
-    """Those that are installed rather than ours."""
+def _safe(modules: Iterable[ModuleType]) -> Iterator[str]:
+    """Those of which one is enough for all processes, the module that is changed among them."""
     for each in list(modules):
-        file = getattr(each, "__file__", None) or ""
-        if "site-packages" in file and not each.__name__.startswith(_UNSAFE):
+        if getattr(each, "__file__", None) and not each.__name__.startswith(_UNSAFE):
             yield each.__name__
 
 
-def _import(name: str) -> None:
-    try:
-        importlib.import_module(name)
-    except Exception:  # it can't be had by itself: the children import it
-        sys.modules.pop(name, None)
+def _import(names: Iterable[str], *, without: Module) -> None:
+    """Import modules, but for the one that is changed, and those that need it."""
+    sys.meta_path.insert(0, missing := _Missing(without))
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception:  # it can't be had by itself: the children import it
+            sys.modules.pop(name, None)
+    sys.meta_path.remove(missing)
+
+
+class _Missing(importlib.abc.MetaPathFinder):
+    """Doesn't find the module."""
+
+    def __init__(self, module: Module) -> None:
+        self._module = module
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name == self._module.name:
+            raise ModuleNotFoundError(name)
+        return None
 
 
 def _fork(run: Callable[[], int], output: Path | None = None) -> int:

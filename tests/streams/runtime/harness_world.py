@@ -252,7 +252,7 @@ class World:
         before = self.ticks()
         self.app.should_stop = False
         following = asyncio.create_task(self.harness.ticking())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(10):
             while self.ticks() < before + times and not following.done():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
             self.app.should_stop = True

@@ -192,7 +192,7 @@ async def test_a_commit_that_is_not_answered_is_not_waited_for_for_ever(
 ) -> None:
     monkeypatch.setattr(consumer_thread, "COMMIT_WITHIN_S", 0.01)
     consumer._notes, client.hangs = {ONE: "ours"}, True
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(10):
         assert await thread._commit({ONE: 7}) is False
         with pytest.raises(TimeoutError):
             await thread._commit_note(ONE, 7, "ours", GENERATION)
@@ -252,7 +252,7 @@ async def test_a_commit_that_is_given_up_is_not_cut_short_on_its_way(
     with suppress(asyncio.CancelledError):
         await committing
     going_on.set()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(10):
         await done.wait()
 
 
@@ -268,7 +268,7 @@ async def test_a_rebalance_after_the_stop_has_begun_does_not_take_the_client_apa
 
 async def test_what_still_runs_in_the_thread_is_ended(thread: ConsumerThread) -> None:
     left = asyncio.create_task(asyncio.Event().wait())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(10):
         await thread._gather_remaining_tasks()
     assert left.cancelled()
 
@@ -276,5 +276,5 @@ async def test_what_still_runs_in_the_thread_is_ended(thread: ConsumerThread) ->
 async def test_without_a_client_there_is_nothing_wrong_with_it(thread: ConsumerThread) -> None:
     thread._consumer = None
     assert thread._ended_task() is None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(10):
         await thread.on_thread_stop()

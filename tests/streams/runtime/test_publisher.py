@@ -151,6 +151,6 @@ async def test_nor_is_what_was_not_wanted_from_the_beginning(patient: PatientPub
 
 
 async def test_it_stops_what_it_publishes_with(patient: PatientPublisher) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(10):
         await patient.stop()
     assert kafka(patient).stopped

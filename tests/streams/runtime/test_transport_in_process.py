@@ -300,7 +300,7 @@ async def test_an_offset_that_kafka_does_not_say_is_not_waited_for_for_ever(
 
     monkeypatch.setattr(transport_module, "COMMIT_WITHIN_S", 0.01)
     monkeypatch.setattr(kafka_here, "committed_offsets", never)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(10):
         with pytest.raises(TimeoutError):
             await consumer.commit_note(SOURCE, "ours")
     assert consumer.note_of(SOURCE) is None
