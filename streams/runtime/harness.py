@@ -115,7 +115,6 @@ class Harness:
             mine = sorted(tp.partition for tp in self._consumer.assignment() if tp.topic == source)
             if not await self._take_all_over(mine):
                 return
-            self._following.begin_anew()
             states = {partition: self._readable(partition) for partition in mine}
             self._taken = {
                 partition: _Taken(max((state.offset for state in entries.values()), default=-1))

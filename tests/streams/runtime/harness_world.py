@@ -224,6 +224,7 @@ class World:
     async def assign(self, *partitions: int) -> None:
         """As Faust does it: the partitions are recovered and taken over, then sought."""
         self.consumer.assigned = {TP(REQUESTS.name, each) for each in partitions}
+        self.consumer.assigned.add(TP("chat.beside", 3))
         await self.harness.expect(frozenset(partitions))
         await self.harness.restore()
 

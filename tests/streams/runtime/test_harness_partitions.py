@@ -42,6 +42,7 @@ async def test_until_the_group_has_given_it_partitions_it_waits_and_says_so(worl
     await world.harness.restore()
     assert (world.waits(), world.unit.is_started) == ([], True)
     world.harness.forget()
+    world.harness.forget()
     assert (world.waits(), world.unit.is_started) == ([group], False)
     await world.harness.expect(frozenset())
     assert world.waits() == []

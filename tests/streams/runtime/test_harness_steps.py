@@ -56,6 +56,7 @@ async def test_what_it_writes_says_how_far_it_had_read(world: World) -> None:
 
 async def test_it_says_so_after_a_restart_too_though_earlier_records_come_again(world: World) -> None:
     world.write(0, ENVELOPED.key(0, b"k"), ENVELOPED.value(0, 9, b"v"), (1, 0))
+    world.write(0, ENVELOPED.key(0, b"l"), ENVELOPED.value(0, 5, b"v"), (1, 1))
     await world.assign(0, 1)
     world.agent.does = lambda ledger: ledger.write(0, {b"k": b"w"})
     await world.hand(0, 0, b"a")

@@ -95,3 +95,4 @@ async def test_the_table_is_one_of_the_applications_and_its_changelog_the_topic(
     assert isinstance(table.changelog_topic.schema, Records), "it is handed through as it was fetched"
     assert table.partitions == 4
     assert app.tables.changelog_topics == {"chat.alert-state"}
+    assert table.beacon.parent is app.tables.beacon, "if it fails, the application does"
