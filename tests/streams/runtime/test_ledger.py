@@ -28,7 +28,7 @@ def test_the_form_of_an_enveloped_entry_stays() -> None:
 
 @pytest.mark.parametrize("key", [b"", b"3", b"|a", b"x|a", b"-3|a", b"3.0|a"])
 def test_a_key_without_a_partition_is_no_agents(key: bytes) -> None:
-    with pytest.raises(ValueError, match="the key is not that of an agent's entry$"):
+    with pytest.raises(ValueError, match=r"the key is not that of an agent's entry$"):
         ENVELOPED.read(key, ENVELOPED.value(3, 7, b"state"))
 
 

@@ -157,6 +157,7 @@ async def consumer(app: faust.App, kafka_here: Kafka, told: list[Any]) -> AsyncI
     assert isinstance(consumer, BatchConsumer)
     thread, consumer._thread = consumer._thread, kafka_here
     assert isinstance(thread, ConsumerThread)
+    assert thread.beacon.parent is consumer.beacon, "if it fails, the consumer does"
     consumer._set_active_tps({SOURCE, OTHER, STATE, PLAIN})
     yield consumer
     thread.thread_loop.close()
@@ -176,6 +177,12 @@ def message(tp: TP, offset: int, generation: int = GENERATION) -> Message:
     return Message(
         *(tp.topic, tp.partition, offset, 0.0, 1, None, None, None, None, 0, 0, tp), generation_id=generation
     )
+
+
+async def test_a_transport_says_whose_part_it_is_and_how_it_reads(app: faust.App, reads: Reads) -> None:
+    transport = cast("BatchTransport", app.transport)
+    assert (transport.part.name, transport.reading) == ("test", reads)
+    assert transport.batching.sources == {ALERTS.name}
 
 
 # How far a partition is acknowledged.
@@ -209,6 +216,22 @@ async def test_it_is_when_retention_has_left_nothing(consumer: BatchConsumer, ka
     kafka_here.ends[SOURCE], kafka_here.committed[SOURCE], kafka_here.earliest[SOURCE] = 12, 3, 12
     await consumer.perform_seek()
     assert consumer.caught_up(SOURCE)
+
+
+async def test_it_is_though_it_is_read_from_before_what_was_committed(
+    consumer: BatchConsumer, kafka_here: Kafka, reads: Reads
+) -> None:
+    kafka_here.ends[SOURCE], kafka_here.committed[SOURCE], reads.begin[SOURCE] = 12, 12, 5
+    await consumer.perform_seek()
+    assert consumer.begun_at(SOURCE) == 5
+    assert consumer.caught_up(SOURCE)
+
+
+async def test_a_partition_of_one_record_that_nobody_has_taken_is_not(
+    consumer: BatchConsumer, kafka_here: Kafka
+) -> None:
+    kafka_here.ends[SOURCE] = 1
+    assert not consumer.caught_up(SOURCE)
 
 
 async def test_an_empty_partition_is_caught_up(consumer: BatchConsumer, kafka_here: Kafka) -> None:
@@ -346,7 +369,8 @@ async def test_without_a_source_nothing_is_sought_beside_what_faust_seeks(
 
 
 async def test_a_fetch_of_a_source_is_one_message(consumer: BatchConsumer, kafka_here: Kafka) -> None:
-    one, two = fetched(3, 6, b"a", b"b"), fetched(6, 7, b"c")
+    batches = [*split(batch([b"a"], 3)), *split(batch([b"b", b"c"], 4))]
+    one, two = Fetched(3, 6, batches), fetched(6, 7, b"c")
     other = fetched(0, 1, b"d")
     kafka_here.fetched = {SOURCE: [one, two], OTHER: [other], STATE: [fetched(0, 3)]}
 
@@ -435,12 +459,20 @@ async def test_until_a_rebalance_is_over_only_changelogs_are_fetched(
 
 
 async def test_and_nothing_if_there_are_none(
-    consumer: BatchConsumer, kafka_here: Kafka, app: faust.App
+    consumer: BatchConsumer, kafka_here: Kafka, app: faust.App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(consumer, "sleep", sleep)
     app.rebalancing = True
     consumer._set_active_tps({SOURCE, OTHER})
     assert await taken(consumer) == []
     assert kafka_here.asked_for == [], "Kafka's client would take no partition for all"
+    [pause] = pauses
+    assert 0 < pause < 1, "it looks again soon, and lets others run meanwhile"
 
 
 async def test_a_client_without_a_group_fetches_whatever_there_is(
@@ -550,11 +582,11 @@ async def test_before_a_recovery_it_is_asked_which_changelogs_are_to_be_read_who
     recovered_to.update({STATE: 10, one: 20, OTHER: 30})
     reads.whole = {1}
 
-    await consumer.on_partitions_assigned({SOURCE, OTHER, STATE, one}, 6)
+    await consumer.on_partitions_assigned({OTHER, STATE, one}, 6)
 
-    assert reads.expected == [frozenset({0, 1})]
+    assert reads.expected == [frozenset({1})]
     assert dict(recovered_to) == {STATE: 10, OTHER: 30}
-    assert told == [("assigned", {SOURCE, OTHER, STATE, one}, 6)]
+    assert told == [("assigned", {OTHER, STATE, one}, 6)]
 
 
 async def test_a_member_without_partitions_expects_none(
