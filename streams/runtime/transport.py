@@ -8,7 +8,7 @@ faust-streaming and aiokafka, hence on their pinned versions.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Protocol, cast
 
@@ -135,7 +135,8 @@ class BatchConsumer(RecordConsumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109  # Faust's signature
         """The next fetches, as messages."""
-        records_of, active = await self._wait_next_records(timeout)
+        fetched_of, active = await self._wait_next_records(timeout)
+        records_of = cast("Mapping[TP, list[Any]]", fetched_of)
         generation = self.app.consumer_generation_id
         if self.should_stop:
             return
