@@ -4,8 +4,9 @@ With a real broker, see test_application_on_kafka.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.types import TP
 
+from clients.kafka.fetched import ALL
 from infra.liveness import Part
 from infra.settings import KafkaSettings
 from schemas.topics import ALERTS, NOTIFIER_STATE
@@ -57,6 +59,33 @@ class Client:
         self.is_known = False
         self._commit_lock = asyncio.Lock()
         self._closed = False
+        self.stored: dict[TopicPartition, OffsetAndMetadata] = {}
+        self.fetched: list[tuple[set[TP], float | None, int | None]] = []
+
+    @property
+    def _fetcher(self) -> "Client":
+        return self
+
+    @property
+    def _subscriptions(self) -> "Client":
+        return self
+
+    def fetch_context(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    async def fetched_records(
+        self,
+        places: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109
+        max_records: int | None = None,
+    ) -> str:
+        self.fetched.append((places, timeout, max_records))
+        return "fetches"
+
+    async def fetch_committed_offsets(
+        self, places: list[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        return {place: self.stored[place] for place in places if place in self.stored}
 
     @property
     def _coordinator(self) -> "Client":
@@ -148,6 +177,41 @@ async def test_every_member_knows_how_many_partitions_a_topic_has(
         assert thread.topic_partitions(ALERTS.name) is None
 
 
+@pytest.mark.parametrize(("most", "told"), [(100, 100), (None, ALL)])
+async def test_what_is_fetched_of_them_is_left_packed(
+    thread: ConsumerThread, client: Client, monkeypatch: pytest.MonkeyPatch, most: int | None, told: int
+) -> None:
+    left: list[tuple[object, list[bool], int]] = []
+
+    def leave_packed(consumer: object, wanted: Callable[[str], bool], most_records: int) -> None:
+        left.append((consumer, [wanted(name) for name in (ALERTS.name, "chat.other")], most_records))
+
+    monkeypatch.setattr(consumer_thread, "leave_packed", leave_packed)
+    assert await thread._fetch_records(cast("Any", client), {ONE}, timeout=1.5, max_records=most) == "fetches"
+    assert left == [(client, [True, False], told)]
+    assert client.fetched == [({ONE}, 1.5, None)]
+
+
+# What is committed.
+
+
+async def test_what_is_committed_is_asked_of_the_group(
+    thread: ConsumerThread, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def call_thread(function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        return await function(*arguments)
+
+    monkeypatch.setattr(thread, "call_thread", call_thread)
+    client.stored = {
+        of(ONE): OffsetAndMetadata(0, "ours"),
+        of(OTHER): OffsetAndMetadata(8, cast("Any", None)),
+        of(NOT_OURS): OffsetAndMetadata(-1, ""),
+    }
+    places = [ONE, OTHER, NOT_OURS, TP(ALERTS.name, 3)]
+    assert await thread.committed_offsets(places) == {ONE: 0, OTHER: 8}
+    assert await thread.committed_notes(places) == {ONE: "ours", OTHER: "", NOT_OURS: ""}
+
+
 # Committing.
 
 
@@ -172,11 +236,17 @@ async def test_what_is_not_ours_or_would_lose_its_note_is_left(
 
 @pytest.mark.parametrize("error", [CommitFailedError(), IllegalStateError(), TimeoutError()])
 async def test_what_kafka_refuses_is_committed_later_or_by_others(
-    thread: ConsumerThread, consumer: BatchConsumer, client: Client, error: Exception
+    thread: ConsumerThread,
+    consumer: BatchConsumer,
+    client: Client,
+    error: Exception,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     consumer._notes, client.fails = {ONE: "ours"}, error
+    caplog.set_level(logging.INFO)
     assert await thread._commit({ONE: 7}) is False
     assert not thread.crashed
+    assert caplog.messages[-1].endswith(f"chatgauge-in-memory: not committed: {error}")
 
 
 async def test_what_nobody_expects_ends_the_consumer(
@@ -219,10 +289,12 @@ async def test_not_by_a_member_of_another_generation_nor_of_what_is_not_ours(
     "error", [UnknownMemberIdError(), IllegalGenerationError(), RebalanceInProgressError()]
 )
 async def test_nor_when_kafka_knows_of_a_newer_generation(
-    thread: ConsumerThread, client: Client, error: Exception
+    thread: ConsumerThread, client: Client, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     client.fails = error
     assert await thread._commit_note(ONE, 7, "ours", GENERATION) is False
+    assert caplog.messages[-1].endswith(f"chatgauge-in-memory: ours is not committed: {error!r}")
 
 
 async def test_a_connection_that_is_lost_leaves_open_whether_it_is_committed(
@@ -271,6 +343,20 @@ async def test_what_still_runs_in_the_thread_is_ended(thread: ConsumerThread) ->
     async with asyncio.timeout(10):
         await thread._gather_remaining_tasks()
     assert left.cancelled()
+
+
+async def test_nothing_more_is_asked_of_a_thread_that_stops(
+    thread: ConsumerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = asyncio.Event()
+
+    async def stop() -> None:
+        stopped.set()
+
+    monkeypatch.setattr(thread.method_queue, "stop", stop)
+    thread._consumer = None
+    await thread.on_thread_stop()
+    assert stopped.is_set()
 
 
 async def test_without_a_client_there_is_nothing_wrong_with_it(thread: ConsumerThread) -> None:
