@@ -120,9 +120,9 @@ def attend(
                 raise
 
     table.on_recover(restore)
-    app.on_partitions_revoked.connect(forget, weak=False)
+    app.on_partitions_revoked.connect(forget)
     app.agent(app.topic(source.name, schema=Records()), name=name)(take)
-    app.on_before_shutdown.connect(end, weak=False)
+    app.on_before_shutdown.connect(end)
     app.task(ticking)
 
 
@@ -152,7 +152,7 @@ def run(part: Part, *apps: faust.App) -> None:
 
 def _crashed(app: faust.App) -> str | None:
     """A service of Faust's has ended with an error: the process may stay, and do nothing."""
-    return f"crashed: {described(app._crash_reason)}" if app.crashed and app._crash_reason else None
+    return None if (reason := app._crash_reason) is None else f"crashed: {described(reason)}"
 
 
 def give_up(app: faust.App, part: Part, what: str, error: BaseException) -> None:

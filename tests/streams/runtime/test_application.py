@@ -17,6 +17,7 @@ from schemas.topics import ALERTS, NOTIFIER_STATE
 from streams.runtime import application
 from streams.runtime.application import attend, broker_urls, give_up, new_app, run
 from streams.runtime.table import ChangelogTable, add_table
+from streams.runtime.transport import Records
 
 KAFKA: Final = KafkaSettings(bootstrap="127.0.0.1:9,127.0.0.1:10")
 
@@ -170,7 +171,9 @@ async def test_it_is_handed_the_fetches_of_its_source_and_acknowledges_them_itse
     await take(app, stream := Stream())
     assert agent.told == ["one", "two"]
     assert stream.acknowledged == ["one", "two"]
-    assert app.agents["counting"].channel.get_topic_name() == "chat.alerts"
+    source = app.agents["counting"].channel
+    assert source.get_topic_name() == "chat.alerts"
+    assert isinstance(source.schema, Records), "a fetch is handed through as it came"
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), asyncio.CancelledError()])
