@@ -1,6 +1,7 @@
 """Writing to a changelog's partition and watching it: what is replaced, and what ends the ownership."""
 
 import asyncio
+import logging
 from contextlib import suppress
 
 import pytest
@@ -118,13 +119,39 @@ async def test_whoever_loses_the_partition_while_it_reads_overwrites_nothing() -
     assert log.landed(2) == [("m", "v", (2, 0))]
 
 
-async def test_what_others_wrote_and_cannot_be_read_now_is_looked_at_later() -> None:
+async def test_whoever_loses_the_partition_while_it_reads_of_a_later_owner_is_told_that_it_moved() -> None:
+    log = MemoryLog(("k", "v", (1, 0)))
+    changelog = await owning(log)
+    log.land("k", "theirs", (3, 0))
+    log.before["read"] = calling(changelog.release)
+    with pytest.raises(MovedError):
+        await changelog.write(3, encoded(m="v"))
+
+
+async def test_what_the_owner_wrote_between_two_writes_of_others_is_not_replaced() -> None:
+    log = MemoryLog()
+    changelog = await owning(log)
+    log.land("a", "zombie", (0, 0))
+    log.before["read"] = raising(LogUnavailableError("away"))
+    await changelog.write(3, encoded(k="v"))
+    log.land("b", "zombie", (0, 1))
+
+    await changelog.watch()
+
+    assert log.landed(3) == [("a", None, (1, 1)), ("b", None, (1, 2))]
+
+
+async def test_what_others_wrote_and_cannot_be_read_now_is_looked_at_later(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
     log = MemoryLog(("k", "v", (1, 0)))
     changelog = await owning(log)
     log.land("k", "zombie", (1, 5))
     log.before["read"] = raising(LogUnavailableError("away"))
     await changelog.write(3, encoded(m="v"))
     assert log.landed(2) == [("m", "v", (2, 0))], "it is written all the same"
+    assert caplog.messages == ["chat.in-memory/3: who else wrote is not known now: away"]
 
     await changelog.watch()
 
@@ -304,13 +331,17 @@ async def test_a_deletion_that_was_undone_is_made_again() -> None:
 
 
 @pytest.mark.parametrize("method", ["end", "read"])
-async def test_while_kafka_is_away_nothing_is_forgotten(method: str) -> None:
+async def test_while_kafka_is_away_nothing_is_forgotten(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     log = MemoryLog(("k", "v", (1, 0)))
     changelog = await owning(log)
     log.land("k", "zombie", (1, 5))
     log.before[method] = raising(LogUnavailableError("away"))
     await changelog.watch()
     assert log.landed(2) == []
+    assert caplog.messages == ["chat.in-memory/3: who else wrote is not known now: away"]
     await changelog.watch()
     assert log.landed(2) == [("k", "v", (2, 0))]
 
@@ -328,7 +359,10 @@ async def test_what_may_be_written_or_not_is_written_again() -> None:
     assert log.landed(1) == [("k", "w", (2, 1))]
 
 
-async def test_watching_that_finds_a_later_owner_gives_up_the_partition() -> None:
+async def test_watching_that_finds_a_later_owner_gives_up_the_partition(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
     log = MemoryLog(("k", "v", (1, 0)))
     changelog = await owning(log)
     log.land("k", "theirs", (3, 0))
@@ -337,6 +371,7 @@ async def test_watching_that_finds_a_later_owner_gives_up_the_partition() -> Non
     assert log.landed(2) == []
     await changelog.watch()
     assert log.done == ["end", "read 1 2"]
+    assert caplog.messages == ["chat.in-memory, partition 3: epoch 3 has begun, ours was 2"]
 
 
 async def test_a_partition_that_goes_while_its_end_is_asked_is_left_alone() -> None:
