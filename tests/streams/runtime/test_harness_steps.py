@@ -89,10 +89,10 @@ async def test_a_hole_between_fetches_is_fetched_again(world: World) -> None:
     await world.hand(0, 5, b"f")
     assert world.consumer.sought == [(TP(REQUESTS.name, 0), 1)]
     assert (world.agent.steps(), world.acknowledged) == ([(0, 0)], [0])
-    world.consumer.begun[TP(REQUESTS.name, 0)] = 5
+    world.consumer.begun[TP(REQUESTS.name, 0)] = 9
     await world.assign(0)
-    await world.hand(0, 5, b"f")
-    assert world.agent.steps() == [(0, 0), (0, 5)], "sought anew, it begins there"
+    await world.hand(0, 9, b"j")
+    assert world.agent.steps() == [(0, 0), (0, 9)], "sought anew, it begins there"
 
 
 async def test_a_step_whose_partition_has_moved_is_left_and_not_acknowledged(world: World) -> None:
