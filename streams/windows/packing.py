@@ -136,12 +136,12 @@ def _is_sketch(keys: pa.ListArray, counts: pa.ListArray) -> bool:
     if flat.null_count or weights.null_count:
         return False
     buckets, many = flat.to_numpy(), weights.to_numpy()
-    if buckets.size != ends[-1] - ends[0] or many.size != buckets.size:
+    if buckets.size != ends[-1] - ends[0]:
         return False  # a list that is null, and yet has values
     if buckets.size == 0:
         return True
     rising = buckets[1:] > buckets[:-1]
-    borders = ends[1:-1] - ends[0]
+    borders = ends - ends[0]
     rising[borders[(borders > 0) & (borders < buckets.size)] - 1] = True
     within = (
         buckets.min() >= 0 and buckets.max() < sketch.WIDTH and many.min() > 0 and many.max() < _MOST_COUNTED
