@@ -20,7 +20,10 @@ from tests.streams.windows.requests import NOON, Request, frame, request, varied
 
 DAYS = Pane("1d", 0)
 DAY_START = NOON - 12 * 60 * MINUTE
-GROUPED = [*(grouping for grouping in GROUPINGS.values() if grouping is not USER), Grouping("user", ("user_id",))]
+GROUPED = [
+    *(grouping for grouping in GROUPINGS.values() if grouping is not USER),
+    Grouping("user", ("user_id",)),
+]
 """All of them in one block each; users with latencies too."""
 
 
