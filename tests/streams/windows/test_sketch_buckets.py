@@ -22,9 +22,10 @@ def test_there_is_a_bucket_for_every_power_that_an_int64_reaches() -> None:
     assert (sketch.ALPHA, sketch.GAMMA) == (0.01, pytest.approx(float(GAMMA), rel=1e-15))
 
 
-def test_every_bound_is_where_exact_arithmetic_puts_it() -> None:
+def test_bounds_are_where_exact_arithmetic_puts_it() -> None:
     bounds = sorted({math.ceil(GAMMA**key) for key in range(LAST + 1)})
-    around = sorted({max(bound + by, 0) for bound in bounds for by in (-1, 0, 1)} & set(range(2**63)))
+    some = [*bounds[:100], *bounds[100::20]]
+    around = sorted({min(max(bound + by, 0), LARGEST) for bound in some for by in (-1, 0, 1)})
     keys = sketch.keys_of(np.array(around, dtype=np.int64))
     assert keys.tolist() == [bucket(value) for value in around]
     assert keys.dtype == np.int32
