@@ -29,7 +29,6 @@ _OPTIONS: Final = (
     *("-x", "-q", "--fast", "--hypothesis-profile=mutants", "-p", "no:cacheprovider"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # of plugins that are imported already
 )
-_MOST_BYTES: Final = 6 * 2**30
 _UNSAFE: Final = ("chdb", "tests", "conftest")
 """Modules that aren't for two processes, or are the tests themselves."""
 
@@ -146,7 +145,6 @@ def _fork(run: Callable[[], int], output: Path | None = None) -> int:
 def _test(module: Module, source: str, cpu_s: int | None = None) -> int:
     if cpu_s is not None:
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
-        resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))  # a change may ask for all there is
     sys.meta_path.insert(0, _Changed(module, source))
     return int(pytest.main([*_OPTIONS, *module.tests]))
 

@@ -231,7 +231,7 @@ async def test_restoring_anew_voids_what_was_known(clock: Clock) -> None:
 
 async def test_nothing_is_published_before_it_has_begun() -> None:
     counting = Counting(TABLE, AT_ONCE, RequestReader())
-    with pytest.raises(RuntimeError, match="^counting has not begun$"):
+    with pytest.raises(RuntimeError, match=r"^counting has not begun$"):
         counting.restore({0: {}}, NOON)
 
 

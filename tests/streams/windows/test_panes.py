@@ -141,8 +141,7 @@ class PutForward(tzinfo):
     "before", [timedelta(seconds=1), timedelta(minutes=29, seconds=43), timedelta(hours=2)]
 )
 def test_where_the_clock_jumps_over_midnight_the_day_begins_with_the_jump(before: timedelta) -> None:
-    midnight = datetime(2025, 5, 3)
-    jump = midnight - before
+    jump = datetime(2025, 5, 3, tzinfo=UTC).replace(tzinfo=None) - before
     pane = Pane("1d", 0, zone=PutForward(jump, timedelta(hours=3)))
     begins = at(2025, 5, 3) - before // timedelta(microseconds=1)
     assert starts(pane, begins - 1, begins, at(2025, 5, 3)) == [at(2025, 5, 2), begins, begins]

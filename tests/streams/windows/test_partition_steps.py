@@ -1,4 +1,4 @@
-"""The windows of a partition step by step: what is counted, closed, corrected, written and forgotten, when."""
+"""The windows of a partition step by step: what is counted, closed, corrected, written and forgotten."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ MANY = 5_000
 
 
 def written(step: Step) -> dict[tuple[str, int, bool], tuple[int, bool]]:
-    """Of each block its requests, and whether it is closed; by pane, second since noon, and imported or not."""
+    """Of each block its requests, and whether it is closed; by pane, second since noon, imported or not."""
     return {
         (block.key.pane, (block.key.pane_start - NOON) // SECOND, block.key.imported): (
             sum(block.rows["requests"].to_pylist()),

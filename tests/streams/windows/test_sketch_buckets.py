@@ -19,10 +19,11 @@ def test_there_is_a_bucket_for_every_power_that_an_int64_reaches() -> None:
     assert GAMMA**LAST <= LARGEST < GAMMA ** (LAST + 1)
     assert sketch.WIDTH == LAST + 1
     assert sketch.keys_of(np.array([LARGEST])).tolist() == [LAST]
-    assert (sketch.ALPHA, sketch.GAMMA) == (0.01, pytest.approx(float(GAMMA), rel=1e-15))
+    alpha, gamma = sketch.ALPHA, sketch.GAMMA
+    assert (alpha, gamma) == (0.01, pytest.approx(float(GAMMA), rel=1e-15))
 
 
-def test_bounds_are_where_exact_arithmetic_puts_it() -> None:
+def test_bounds_are_where_exact_arithmetic_puts_them() -> None:
     bounds = sorted({math.ceil(GAMMA**key) for key in range(LAST + 1)})
     some = [*bounds[:100], *bounds[100::20]]
     around = sorted({min(max(bound + by, 0), LARGEST) for bound in some for by in (-1, 0, 1)})
