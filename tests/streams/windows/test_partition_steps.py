@@ -136,12 +136,12 @@ def test_what_is_taken_up_says_how_far_it_was() -> None:
 
 def test_what_is_acknowledged_is_remembered_and_not_counted() -> None:
     windows = fresh()
-    windows.resume(2)
-    again = {"event_id": "a", "occurred_at": NOON}
-    windows.remember(frame([request(0, **again), request(1, event_id="b", imported=True)]), 1)
-    step = count(windows, [request(2, **again), request(3, event_id="b"), request(4)])
-    assert (step.counted, step.repeats) == (2, 1)
-    assert written(step) == {("1m", 0, False): (2, False)}
+    windows.resume(3)
+    windows.remember(frame([request(0), request(1), request(2, event_id="imported", imported=True)]), 2)
+    again = [request(3, event_id="e0"), request(4, event_id="e1"), request(5, event_id="imported")]
+    step = count(windows, again)
+    assert (step.counted, step.repeats) == (1, 2)
+    assert written(step) == {("1m", 0, False): (1, False)}
 
 
 def test_of_a_batch_that_begins_before_what_is_acknowledged_the_rest_is_counted() -> None:
@@ -275,6 +275,22 @@ def test_a_minute_takes_events_for_as_long_as_it_is_kept_and_no_longer() -> None
         count(windows, [request(0, watermark)])
         step = count(windows, [request(1), request(2, watermark)])
         assert (step.counted, step.too_late) == (1 + counted, 1 - counted)
+
+
+@pytest.mark.parametrize(("after", "counted"), [(-1, 2), (0, 1)])
+def test_an_event_is_judged_by_the_watermark_that_those_before_it_have_made(after: int, counted: int) -> None:
+    """Also in one batch with them; the watermark is as far behind them as events may be late."""
+    windows = fresh(Plan(((TOTAL, replace(MINUTES, keep=5 * MINUTE)),), lateness=10 * SECOND))
+    step = count(windows, [request(0, NOON + 6 * MINUTE + 10 * SECOND + after), request(1)])
+    assert (step.counted, step.too_late) == (counted, 2 - counted)
+
+
+def test_a_minute_takes_events_of_long_ago_by_the_clock() -> None:
+    """The clock says nothing about a log that is read days later."""
+    for plan in (BY_MINUTE, BOTH):
+        windows = fresh(plan)
+        step = count(windows, [request(0), request(1, NOON + MINUTE)], now=NOON + 9 * DAY)
+        assert (step.counted, step.too_late) == (2, 0)
 
 
 def test_events_that_are_too_late_for_their_minute_may_be_in_time_for_their_day() -> None:
@@ -444,6 +460,16 @@ def test_an_imported_block_that_was_not_written_is_before_it_makes_room() -> Non
     assert (again.since, again.rows["requests"].to_pylist()) == (3, [1])
 
 
+def test_imported_blocks_that_wait_to_be_written_are_added_to_however_many_there_are() -> None:
+    windows = fresh(Plan(((TOTAL, MINUTES),), lateness=0, write_every=DAY))
+    count(windows, [request(0)])
+    many = [request(1 + n, NOON + n * MINUTE, imported=True) for n in range(600)]
+    assert count(windows, many).blocks == []
+    assert count(windows, [request(601, NOON, imported=True)]).blocks == []
+    found = written(windows.wait(NOON + HOUR))
+    assert (len(found), found["1m", 0, True], found["1m", 60, True]) == (600, (2, False), (1, False))
+
+
 def test_imported_blocks_of_before_a_restart_wait_an_hour_from_there() -> None:
     store = Store(BY_MINUTE)
     store.count([request(0, imported=True)])
@@ -505,8 +531,8 @@ def test_a_block_is_looked_for_where_one_may_have_been_written_and_is_not_at_han
     count(windows, [request(8, NOON + 9 * MINUTE, imported=True)])
     assert loading.loaded() == []
     windows = PartitionWindows(0, replace(BY_MINUTE, lateness=0), loading)
+    windows.advance(NOON)
     count(windows, [request(0)])
-    count(windows, [request(1)])
     assert loading.loaded() == [], "the watermark is where its minute begins"
 
 
