@@ -38,6 +38,8 @@ SPREAD = Grouping("workflow", ("workflow", "workflow_version"), buckets=5)
 def of_share(share: Share, grouping: Grouping) -> dict[Any, Any]:
     """The figures of a share in the form of `expected.windows`."""
     found: dict[Any, Any] = {}
+    assert share.sums.shape == (len(share.keys), len(grouping.sums))
+    assert share.latencies.shape == (len(share.keys), len(grouping.latencies), 4)
     for place, key in enumerate(share.keys):
         row: dict[str, Any] = dict(zip(grouping.sums, share.sums[place].tolist(), strict=True))
         for number, name in enumerate(grouping.latencies):
@@ -109,7 +111,7 @@ def test_what_is_computed_once_serves_all_groupings_and_selections() -> None:
     requests = varied(120)
     events = Events(frame(requests))
     some = np.arange(0, 120, 2)
-    for grouping in (USER, TOTAL, SPACE, USER, MODEL, WORKFLOW, ERROR, SERVICE):
+    for grouping in (USER, TOTAL, SPACE, USER, MODEL, WORKFLOW, SPREAD, ERROR, SERVICE):
         for pane in (DAYS, MINUTES):
             whole = figures(list(aggregate(events, grouping, pane)), grouping)
             part = figures(list(aggregate(events, grouping, pane, some)), grouping)
@@ -131,8 +133,37 @@ def test_what_costs_most_is_done_once_for_each_batch() -> None:
 
 def test_a_share_says_where_its_first_event_is() -> None:
     requests = [request(40, NOON + MINUTE), request(30, NOON), request(20, NOON + MINUTE), request(50, NOON)]
+    requests += [request(35, NOON + 2 * MINUTE), request(60, NOON - MINUTE)]
     shares = list(aggregate(Events(frame(requests)), SPACE, MINUTES))
-    assert [(share.pane_start, share.first_offset) for share in shares] == [(NOON, 30), (NOON + MINUTE, 20)]
+    assert [((share.pane_start - NOON) // MINUTE, share.first_offset) for share in shares] == [
+        *((-1, 60), (0, 30)),
+        *((1, 20), (2, 35)),
+    ]
+
+
+def test_of_many_events_in_one_group_every_bucket_is_counted() -> None:
+    requests = varied(700)
+    assert figures(list(aggregate(Events(frame(requests)), TOTAL, DAYS)), TOTAL) == windows(
+        requests, "total", 24 * 60 * MINUTE
+    )
+
+
+def test_of_events_without_any_latency_there_is_none() -> None:
+    (share,) = aggregate(
+        Events(frame([request(0, total_us=None), request(1, total_us=None)])), TOTAL, MINUTES
+    )
+    assert share.latencies.tolist() == [[[0, 0, NO_MIN, NO_MAX]] * 4]
+    assert (share.sketch_codes.tolist(), share.sketch_counts.tolist()) == ([], [])
+
+
+def test_keys_are_spread_over_as_few_as_two_blocks() -> None:
+    requests = varied(60)
+    grouping = Grouping("model", ("provider", "model"), buckets=2)
+    shares = list(aggregate(Events(frame(requests)), grouping, DAYS))
+    assert [share.bucket for share in shares] == [0, 1]
+    for share in shares:
+        assert {bucket_of(key, grouping) for key in share.keys} == {share.bucket}
+    assert figures(shares, grouping) == windows(requests, "model", 24 * 60 * MINUTE)
 
 
 @pytest.mark.parametrize("grouping", GROUPINGS.values(), ids=lambda each: each.name)
@@ -153,8 +184,9 @@ def test_who_lacks_one_of_two_keys_is_in_no_group_whichever_it_is() -> None:
         request(1, workflow=None, workflow_version="1"),
         request(2, workflow="answer", workflow_version="1"),
     ]
-    (share,) = aggregate(Events(frame(requests)), WORKFLOW, MINUTES)
-    assert (share.keys, share.sums[:, 0].tolist(), share.first_offset) == ([("answer", "1")], [1], 2)
+    for some in (requests, requests[::2], requests[1:]):
+        (share,) = aggregate(Events(frame(some)), WORKFLOW, MINUTES)
+        assert (share.keys, share.sums[:, 0].tolist(), share.first_offset) == ([("answer", "1")], [1], 2)
 
 
 def test_one_request_has_its_own_figures() -> None:
@@ -211,6 +243,12 @@ def test_sums_are_exact_also_where_those_of_doubles_are_not(value: int, selected
         ("s2",): value + more,
     }
     assert share.latencies[:, 0, SUM].tolist() == [abs(value) + 1, abs(value) + more]
+
+
+def test_two_numbers_that_are_exact_doubles_may_have_a_sum_that_is_none() -> None:
+    rows = [request(0, prompt_tokens=2**52 + 1), request(1, prompt_tokens=2**52 + 2)]
+    (share,) = aggregate(Events(frame(rows)), TOTAL, MINUTES)
+    assert share.sums[0, TOTAL.sums.index("prompt_tokens")] == 2**53 + 3
 
 
 def test_a_thousand_numbers_that_are_exact_doubles_may_have_a_sum_that_is_none() -> None:

@@ -158,6 +158,18 @@ def test_columns_come_in_any_order_and_as_any_numbers_that_fit() -> None:
     assert (found["space_id"].to_pylist(), found["requests"].to_pylist()) == (["s1"], [7])
 
 
+def test_a_key_may_be_packed_as_views_of_text() -> None:
+    """Their record batches say more of their buffers than others do."""
+    views = rows(["s1", "s2"]).set_column(0, "space_id", pa.array(["s1", "s2"], pa.string_view()))
+    assert read_rows(framed(streamed(views)), "space").equals(rows(["s1", "s2"]))
+
+
+def test_a_key_that_is_no_text_is_refused() -> None:
+    stream = streamed(rows(["aaaa"])).replace(b"aaaa", b"\xff\xfe\xfd\xfc")
+    with pytest.raises(RefusedError, match="Invalid UTF8"):
+        read_rows(framed(stream), "space")
+
+
 def test_figures_of_a_version_that_had_none_are_0_or_null() -> None:
     found = read_rows(framed(streamed(rows(["s1", "s2"]).select(["space_id"]))), "space")
     for field in SPACE:
