@@ -166,6 +166,14 @@ def test_keys_are_spread_over_as_few_as_two_blocks() -> None:
     assert figures(shares, grouping) == windows(requests, "model", 24 * 60 * MINUTE)
 
 
+def test_a_selection_of_keys_is_spread_as_all_of_them_are() -> None:
+    requests = [request(n, workflow=f"w{n}", workflow_version="1") for n in range(9)]
+    events = Events(frame(requests))
+    for some in (np.array([7, 8]), None, np.array([1])):
+        for share in aggregate(events, SPREAD, DAYS, some):
+            assert {bucket_of(key, SPREAD) for key in share.keys} == {share.bucket}
+
+
 @pytest.mark.parametrize("grouping", GROUPINGS.values(), ids=lambda each: each.name)
 def test_nothing_selected_is_no_share(grouping: Grouping) -> None:
     events = Events(frame([request(0), request(1)]))
