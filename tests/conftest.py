@@ -90,7 +90,13 @@ def _run_kafka(data: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The bootstrap address of a Kafka that all tests of the session share; no topics are created."""
+    """The bootstrap address of a Kafka that all tests of the session share; no topics are created.
+
+    CHATGAUGE_TEST_KAFKA gives the address of one that runs already.
+    """
+    if given := os.environ.get("CHATGAUGE_TEST_KAFKA"):
+        yield given
+        return
     yield from _run_kafka(tmp_path_factory.mktemp("kafka"))
 
 

@@ -119,7 +119,7 @@ class Judge:
     def set_spent(self, rule_id: str, start: Micros, until: Micros, frame: pl.DataFrame) -> None:
         """What each group used of a budget from `start` to `until` (excluded): all groups, or only ours.
 
-        `frame` has the keys, `at` (Int64, microseconds) and the sums of `streams.windows.measures`. An answer
+        `frame` has the keys, `at` (Int64, microseconds) and the sums of `streams.catalogue.measures`. An answer
         to a question that is none any more is left.
         """
         version = self._states.rules.get(rule_id)

@@ -22,22 +22,15 @@ log = logging.getLogger(__name__)
 
 Acknowledge = Callable[[EventT[Any]], Awaitable[bool]]
 
-RAW: Final[dict[str, Any]] = {
-    "key_type": bytes,
-    "value_type": bytes,
-    "key_serializer": "raw",
-    "value_serializer": "raw",
-}
-"""For topics whose keys and values are handed over as they are."""
 _TALKATIVE: Final = ("faust", "mode", "aiokafka", "streams.runtime", "streams.publication")
 """They tell of every service that starts and stops."""
 _STOPS_WITHIN_S: Final = 60.0
 """After so long a worker that was told to stop is ended."""
 
 
-def broker_url(kafka: KafkaSettings) -> URL:
-    """Kafka's address, as Faust takes it."""
-    return URL(f"kafka://{kafka.bootstrap.replace(',', ';')}")
+def broker_urls(kafka: KafkaSettings) -> list[URL]:
+    """Kafka's addresses, as Faust takes them."""
+    return [URL(f"kafka://{address.strip()}") for address in kafka.bootstrap.split(",")]
 
 
 def new_app(name: str, kafka: KafkaSettings, *, partitions: int, max_fetch: int) -> faust.App:
@@ -47,7 +40,7 @@ def new_app(name: str, kafka: KafkaSettings, *, partitions: int, max_fetch: int)
     """
     return faust.App(
         f"chatgauge-{name}",
-        broker=str(broker_url(kafka)),
+        broker=broker_urls(kafka),
         store="memory://",
         datadir=tempfile.gettempdir(),  # Faust makes sure that it exists, and puts nothing in it
         topic_partitions=partitions,
@@ -127,9 +120,9 @@ def attend(
                 raise
 
     table.on_recover(restore)
-    app.on_partitions_revoked.connect(forget, weak=False)
+    app.on_partitions_revoked.connect(forget)
     app.agent(app.topic(source.name, schema=Records()), name=name)(take)
-    app.on_before_shutdown.connect(end, weak=False)
+    app.on_before_shutdown.connect(end)
     app.task(ticking)
 
 
@@ -159,7 +152,7 @@ def run(part: Part, *apps: faust.App) -> None:
 
 def _crashed(app: faust.App) -> str | None:
     """A service of Faust's has ended with an error: the process may stay, and do nothing."""
-    return f"crashed: {described(app._crash_reason)}" if app.crashed and app._crash_reason else None
+    return None if (reason := app._crash_reason) is None else f"crashed: {described(reason)}"
 
 
 def give_up(app: faust.App, part: Part, what: str, error: BaseException) -> None:

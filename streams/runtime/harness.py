@@ -34,7 +34,7 @@ from schemas.time import SECOND, Micros, clock
 from schemas.topics import Topic
 from streams.runtime import application, metrics
 from streams.runtime.agent import Agent, OwnPace, Wiring
-from streams.runtime.application import Acknowledge, attend, broker_url, give_up, new_app
+from streams.runtime.application import Acknowledge, attend, broker_urls, give_up, new_app
 from streams.runtime.changelog import Changelog
 from streams.runtime.consumer_thread import Batching
 from streams.runtime.entries import Claim, SupersededError
@@ -115,7 +115,6 @@ class Harness:
             mine = sorted(tp.partition for tp in self._consumer.assignment() if tp.topic == source)
             if not await self._take_all_over(mine):
                 return
-            self._following.begin_anew()
             states = {partition: self._readable(partition) for partition in mine}
             self._taken = {
                 partition: _Taken(max((state.offset for state in entries.values()), default=-1))
@@ -331,7 +330,7 @@ def build(
         wiring.min_bytes,
         kafka.max_unpacked_bytes,
     )
-    app.transport = BatchTransport(broker_url(kafka), app, batching, harness, part)
+    app.transport = BatchTransport(broker_urls(kafka), app, batching, harness, part)
     attend(app, part, wiring.name, wiring.source, table, harness)
 
     return app

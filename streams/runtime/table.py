@@ -8,7 +8,6 @@ from faust.types import EventT
 
 from infra.liveness import Unit
 from schemas.topics import Topic
-from streams.runtime.application import RAW
 from streams.runtime.changelog import Changelog
 from streams.runtime.entries import Entry, rank_of
 from streams.runtime.fetch import Fetch
@@ -39,10 +38,8 @@ def add_table(app: faust.App, topic: Topic, partitions: int) -> ChangelogTable:
         app,
         name=topic.name.replace(".", "-"),
         beacon=app.tables.beacon,
-        key_type=bytes,
-        value_type=bytes,
         partitions=partitions,
-        changelog_topic=app.topic(topic.name, acks=False, schema=Records(), **RAW),
+        changelog_topic=app.topic(topic.name, acks=False, schema=Records()),
     )
     app.tables.add(table)
     return table

@@ -8,7 +8,7 @@ faust-streaming and aiokafka, hence on their pinned versions.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Protocol, cast
 
@@ -113,7 +113,8 @@ class BatchConsumer(RecordConsumer):
 
     def _next(self, tp: TP) -> int:
         # Where retention has passed what was committed, there is nothing before the place that was sought.
-        return max(self._done.get(tp) or 0, self._committed_offset[tp] or 0, self._begun.get(tp) or 0)
+        known = self._done.get(tp), self._committed_offset[tp], self._begun.get(tp)
+        return max((offset for offset in known if offset is not None), default=0)
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -134,9 +135,10 @@ class BatchConsumer(RecordConsumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109  # Faust's signature
         """The next fetches, as messages."""
-        records_of, active = await self._wait_next_records(timeout)
+        fetched_of, active = await self._wait_next_records(timeout)
+        records_of = cast("Mapping[TP, list[Any]]", fetched_of)
         generation = self.app.consumer_generation_id
-        if records_of is None or self.should_stop:
+        if self.should_stop:
             return
         if not self.flow_active:
             await self._seek_again()
@@ -263,8 +265,10 @@ class BatchTransport(RecordTransport):
 
     Consumer: ClassVar[type[BatchConsumer]] = BatchConsumer
 
-    def __init__(self, url: URL, app: faust.App, batching: Batching, reading: Reading, part: Part) -> None:
-        super().__init__([url], app, loop=None)
+    def __init__(
+        self, urls: list[URL], app: faust.App, batching: Batching, reading: Reading, part: Part
+    ) -> None:
+        super().__init__(urls, app)
         self.batching = batching
         self.reading = reading
         self.part = part
@@ -275,7 +279,7 @@ class Records(faust.Schema[Any, Any]):
 
     def loads_key(self, app: AppT, message: Message, *, loads: Any = None, serializer: Any = None) -> Any:
         """None: each record has its own."""
-        return message.key
+        return None
 
     def loads_value(self, app: AppT, message: Message, *, loads: Any = None, serializer: Any = None) -> Any:
         """The fetch."""

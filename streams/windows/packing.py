@@ -125,23 +125,23 @@ def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
 
 def _is_sketch(keys: pa.ListArray, counts: pa.ListArray) -> bool:
     """Whether each list of keys ascends, within bounds, and has as many counts, of 1 or more."""
-    ends = keys.offsets.to_numpy()
-    if len(keys) == 0 or not np.array_equal(
-        ends - ends[0], counts.offsets.to_numpy() - counts.offsets[0].as_py()
-    ):
-        return len(keys) == 0
+    if len(keys) == 0:
+        return True
+    ends, as_many = keys.offsets.to_numpy(), counts.offsets.to_numpy()
+    if not np.array_equal(ends - ends[0], as_many - as_many[0]):
+        return False
     if (keys.null_count or counts.null_count) and not keys.is_null().equals(counts.is_null()):
         return False
     flat, weights = keys.flatten(), counts.flatten()
     if flat.null_count or weights.null_count:
         return False
     buckets, many = flat.to_numpy(), weights.to_numpy()
-    if buckets.size != ends[-1] - ends[0] or many.size != buckets.size:
+    if buckets.size != ends[-1] - ends[0]:
         return False  # a list that is null, and yet has values
     if buckets.size == 0:
         return True
     rising = buckets[1:] > buckets[:-1]
-    borders = ends[1:-1] - ends[0]
+    borders = ends - ends[0]
     rising[borders[(borders > 0) & (borders < buckets.size)] - 1] = True
     within = (
         buckets.min() >= 0 and buckets.max() < sketch.WIDTH and many.min() > 0 and many.max() < _MOST_COUNTED

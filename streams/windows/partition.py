@@ -174,8 +174,6 @@ class PartitionWindows:
     def _count_imported(
         self, frame: pl.DataFrame, through: int, now: Micros, step: Step, touched: dict[BlockKey, BlockState]
     ) -> None:
-        if frame.height == 0:
-            return
         step.counted += frame.height
         self._add(Events(frame), {}, self._plan.lasting, through, touched, imported=True)
         for key in touched:
@@ -211,7 +209,7 @@ class PartitionWindows:
     def _add(
         self,
         events: Events,
-        in_time: Mapping[str, npt.NDArray[np.intp] | None],
+        in_time: Mapping[str, npt.NDArray[np.intp]],
         counted: Iterable[tuple[Grouping, Pane]],
         through: int,
         touched: dict[BlockKey, BlockState],
@@ -233,22 +231,22 @@ class PartitionWindows:
 
     def _in_time(
         self, times: npt.NDArray[np.int64], watermark: Micros, now: Micros
-    ) -> dict[str, npt.NDArray[np.intp] | None]:
-        """Per pane, which events come while it is kept; None: all of them. `watermark` was before them.
+    ) -> dict[str, npt.NDArray[np.intp]]:
+        """Per pane, which events come while it is kept, unless all do. `watermark` was before them.
 
         The watermark that judges an event is the one that the events before it have made, so that
         it does not matter how events are cut into batches. Panes that are only for live figures are
         judged by the clock as well: who catches up with an hour of events needs no seconds of it.
         """
         watermarks = np.maximum(np.maximum.accumulate(times) - self._plan.lateness, watermark)
-        in_time: dict[str, npt.NDArray[np.intp] | None] = {}
+        in_time: dict[str, npt.NDArray[np.intp]] = {}
         for name, pane in self._plan.panes.items():
             limits = np.maximum(watermarks, now) if pane.live_only else watermarks
             if times.min() + pane.keep > limits[-1]:
-                in_time[name] = None
                 continue
             kept = pane.ends(pane.starts(times)) + pane.keep > limits
-            in_time[name] = None if kept.all() else np.flatnonzero(kept)
+            if not kept.all():
+                in_time[name] = np.flatnonzero(kept)
         return in_time
 
     def _state(self, key: BlockKey, grouping: Grouping, pane: Pane, share: Share) -> BlockState:
@@ -298,10 +296,9 @@ class PartitionWindows:
         return step
 
     def _note_correction(self, state: BlockState) -> None:
-        key = state.key
-        corrected_for = self._plan.panes[key.pane].corrected_for
-        if not key.imported and state.pane_end + corrected_for > self.watermark:
-            self._corrected[key] = state
+        corrected_for = self._plan.panes[state.key.pane].corrected_for
+        if state.pane_end + corrected_for > self.watermark:
+            self._corrected[state.key] = state
 
     def _corrections(self, now: Micros) -> Iterable[BlockState]:
         """What was corrected, when it is time to tell."""

@@ -40,7 +40,6 @@ def keys_of(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
     values = np.maximum(values, 1)
     # The logarithm may be off by one at a bound; the bounds themselves decide.
     keys = (np.log(values) * _PER_NAPIER).astype(np.int32)
-    np.clip(keys, 0, WIDTH - 1, out=keys)
     keys -= values < _LOWER[keys]
     keys += values >= _UPPER[keys]
     return np.minimum(keys, WIDTH - 1)

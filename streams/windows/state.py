@@ -101,7 +101,7 @@ class BlockState:
     def _pack(self) -> pa.RecordBatch:
         schema = row_schema(self.grouping)
         if self._key_columns is None:
-            columns = zip(*self._row_of, strict=True) if self.grouping.keys else ()
+            columns = zip(*self._row_of, strict=True)
             self._key_columns = [pa.array(column, pa.string()) for column in columns]
         groups, n = len(self), len(self.grouping.latencies)
         # Copies: what is packed stays as it is while counting goes on.

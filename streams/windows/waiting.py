@@ -39,9 +39,8 @@ class Waiting:
         first = int(events.times.min())
         if first < self._first:
             self._first = first
-            starts = [int(pane.starts(np.array([first]))[0]) for pane in self._panes]
-            ends = [pane.end(start) for pane, start in zip(self._panes, starts, strict=True)]
-            self.closes = min(ends, default=_NEVER)
+            starts = ((pane, int(pane.starts(np.array([first]))[0])) for pane in self._panes)
+            self.closes = min((pane.end(start) for pane, start in starts), default=_NEVER)
 
     def take(self) -> tuple[Events, Micros]:
         """All of them, which wait no longer, and what the watermark was before the first one."""

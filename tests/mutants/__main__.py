@@ -1,23 +1,26 @@
 """Which changes of a module no test notices: `python -m tests.mutants streams/windows/packing.py`.
 
-Every change (operators.py) is tried on the module's tests, those that need no server: its mirror,
-tests/<package>/test_<module>*.py, or what tests.toml names. A change that makes no difference is explained
-in explained.toml. Ends with 1 when a survivor isn't explained and the score is below --min, or when an
-explanation has become wrong.
+Every change (operators.py) is tried on the module's tests: its mirror, tests/<package>/test_<module>*.py, or
+what tests.toml names. Of these, those that need no server; where tests.toml says `kafka = true`, all of them,
+on one Kafka that is started beforehand. Processes that a test starts have the module as it is. A change that
+makes no difference is explained in explained.toml. Ends with 1 when a survivor isn't explained and the score
+is below --min, or when an explanation has become wrong.
 """
 
 import argparse
 import difflib
 import json
+import subprocess
 import sys
 import time
 import tomllib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tests.mutants.operators import Mutant, mutants
-from tests.mutants.trial import Module, TrialError, Verdict, try_all
+from tests.mutants.trial import Module, TrialError, Verdict, kafka, try_all
 
 _ROOT: Final = Path(__file__).parents[2]
 _HERE: Final = Path(__file__).parent
@@ -75,17 +78,22 @@ def judged(
     return Outcome(noticed, survivors, explained, [each for at, each in known.items() if at not in used])
 
 
-def named_or_mirror(path: Path, root: Path, named: dict[str, list[str]]) -> list[str]:
-    """The tests of a module. Raises TrialError when there are none."""
+Named = dict[str, list[str] | dict[str, Any]]
+"""By module: its tests; or its `tests`, and whether they need `kafka`."""
+
+
+def named_or_mirror(path: Path, root: Path, named: Named) -> Module:
+    """A module with its tests. Raises TrialError when there are none."""
     if str(path) in named:
-        return named[str(path)]
+        own = named[str(path)]
+        return Module(path, own) if isinstance(own, list) else Module(path, **own)
     mirror = root / "tests" / path.parent
     found = sorted(str(each.relative_to(root)) for each in mirror.glob(f"test_{path.stem}*.py"))
     if not found:
         raise TrialError(
             f"{path}: no {mirror.relative_to(root)}/test_{path.stem}*.py: name its tests in tests.toml"
         )
-    return found
+    return Module(path, found)
 
 
 def difference(source: str, mutant: Mutant, path: str) -> str:
@@ -94,17 +102,18 @@ def difference(source: str, mutant: Mutant, path: str) -> str:
     return "\n".join(difflib.unified_diff(before, after, path, path, lineterm="", n=1))
 
 
-def _try(path: Path, named: dict[str, list[str]], explanations: Sequence[Explanation]) -> Outcome:
+def _try(path: Path, named: Named, explanations: Sequence[Explanation], at_once: int) -> Outcome:
     source = (_ROOT / path).read_text()
     made = mutants(source)
-    module = Module(path, named_or_mirror(path, _ROOT, named))
+    module = named_or_mirror(path, _ROOT, named)
     began = time.monotonic()
     print(f"{path}: {len(made)} changes, {' '.join(module.tests)}", flush=True)
     tried: dict[int, Verdict] = {}
-    for number, verdict in try_all(module, [each.source for each in made], _ROOT):
-        tried[number] = verdict
-        if len(tried) % _TOLD_EVERY == 0:
-            print(f"{len(tried)} of {len(made)}", file=sys.stderr, flush=True)
+    with kafka(_RESULTS) if module.kafka else nullcontext():
+        for number, verdict in try_all(module, [each.source for each in made], _ROOT, at_once):
+            tried[number] = verdict
+            if len(tried) % _TOLD_EVERY == 0:
+                print(f"{len(tried)} of {len(made)}", file=sys.stderr, flush=True)
     outcome = judged(str(path), source, [(made[at], tried[at]) for at in sorted(tried)], explanations)
     for mutant in outcome.survivors:
         print(f"\n{difference(source, mutant, str(path))}\n  change: {mutant.name}")
@@ -138,15 +147,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("modules", nargs="+", type=Path, help="streams/windows/packing.py ...")
     parser.add_argument("--min", type=float, default=90.0, help="the score, in percent, that will do")
+    parser.add_argument("--at-once", type=int, default=2, help="how many changes are tried side by side")
     given = parser.parse_args(arguments)
     named = tomllib.loads((_HERE / "tests.toml").read_text())
     explanations = Explanation.read(_HERE / "explained.toml")
+
+    if len(given.modules) > 1:  # each by itself: what one trial imports, the next must not have
+        again = [sys.executable, "-m", "tests.mutants", f"--min={given.min}", f"--at-once={given.at_once}"]
+        return max(subprocess.run([*again, str(path)], check=False).returncode for path in given.modules)
+    [path] = given.modules
     try:
-        outcomes = [_try(path, named, explanations) for path in given.modules]
+        outcome = _try(path, named, explanations, given.at_once)
     except TrialError as error:
         print(error, file=sys.stderr)
         return 2
-    return int(any(each.wrong or (each.survivors and each.score < given.min) for each in outcomes))
+    return int(bool(outcome.wrong or (outcome.survivors and outcome.score < given.min)))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ _SWAPPED: Final[dict[type[ast.AST], type[ast.AST]]] = {
     ast.And: ast.Or,
     ast.Or: ast.And,
 }
+_OF_TYPES: Final = {"cast", "TypeVar", "ParamSpec"}
+"""Calls whose first argument is for type checkers."""
 _CALLS_SWAPPED: Final = {"min": "max", "max": "min", "any": "all", "all": "any"}
 
 
@@ -45,15 +47,19 @@ class Mutant:
     after: str
     source: str
     """The whole module, changed."""
+    left_out: str | None = None
+    """The argument of a call, when that is the change."""
 
     @property
     def name(self) -> str:
         """Says which change it is, wherever its line has moved to."""
-        return f"{' '.join(self.before.split())} -> {' '.join(self.after.split())}"
+        before, after = (" ".join(each.split()) for each in (self.before, self.after))
+        return f"{before} -> {after}" if self.left_out is None else f"without {self.left_out}"
 
 
 def mutants(source: str) -> list[Mutant]:
-    """All changes of a module, by line. Annotations, docstrings, imports and f-strings stay as they are."""
+    """All changes of a module, by line. Annotations, docstrings, imports and f-strings stay as they are,
+    and so do types that are given as arguments."""
     lines = source.splitlines(keepends=True)
     starts = [0]
     for line in lines:
@@ -67,8 +73,17 @@ def mutants(source: str) -> list[Mutant]:
         if isinstance(node, ast.expr):
             after = f"({after})"
         whole = (raw[:begin] + after.encode() + raw[end:]).decode()
-        found.setdefault(whole, Mutant(node.lineno, before, after, whole))
+        found.setdefault(whole, Mutant(node.lineno, before, after, whole, _left_out(node, changed)))
     return sorted(found.values(), key=lambda each: each.line)
+
+
+def _left_out(node: ast.AST, changed: ast.AST) -> str | None:
+    """The keyword argument that is in one call and not in the other, as it stands there."""
+    if isinstance(node, ast.Call) and isinstance(changed, ast.Call):
+        for each in node.keywords:
+            if each not in changed.keywords:
+                return f"{each.arg}={ast.unparse(each.value)}"
+    return None
 
 
 Change = tuple[ast.stmt | ast.expr, ast.AST]
@@ -89,9 +104,16 @@ def _mutable(node: ast.AST) -> Iterator[ast.AST]:
     for name, value in ast.iter_fields(node):
         if name in {"annotation", "returns", "decorator_list", "bases", "type_params", "type_comment"}:
             continue
-        for child in value if isinstance(value, list) else [value]:
+        children = value if isinstance(value, list) else [value]
+        if name == "args" and isinstance(node, ast.Call) and _is_of_types(node):
+            children = children[1:]
+        for child in children:
             if isinstance(child, ast.AST) and not _is_docstring(child):
                 yield child
+
+
+def _is_of_types(node: ast.Call) -> bool:
+    return isinstance(node.func, ast.Name) and node.func.id in _OF_TYPES
 
 
 def _is_docstring(node: ast.AST) -> bool:

@@ -1,15 +1,18 @@
 """The whole of `python -m tests.mutants`, on a module made for it."""
 
+import asyncio
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.mutants.__main__ import Explanation, judged, named_or_mirror
+from clients.kafka.consumers import consuming
+from tests.mutants.__main__ import Explanation, Named, judged, named_or_mirror
 from tests.mutants.operators import mutants
-from tests.mutants.trial import Module, TrialError, Verdict, try_all
+from tests.mutants.trial import KAFKA, Module, TrialError, Verdict, kafka, try_all
 
 SOURCE = "def larger(a, b):\n    return a if a > b else b\n"
 TESTS = "from given.largest import larger\n\ndef test_it():\n    assert larger(1, 2) == larger(2, 1) == 2\n"
@@ -42,13 +45,15 @@ def test_tests_are_the_mirror_or_what_is_named(tmp_path: Path) -> None:
     for name in ("test_largest.py", "test_largest_properties.py", "test_other.py"):
         (tmp_path / "tests" / "given" / name).touch()
 
-    assert named_or_mirror(Path("given/largest.py"), tmp_path, {}) == [
-        "tests/given/test_largest.py",
-        "tests/given/test_largest_properties.py",
-    ]
-    assert named_or_mirror(Path("given/small.py"), tmp_path, {"given/small.py": ["x.py"]}) == ["x.py"]
+    assert named_or_mirror(Path("given/largest.py"), tmp_path, {}) == Module(
+        Path("given/largest.py"), ["tests/given/test_largest.py", "tests/given/test_largest_properties.py"]
+    )
+    small = Path("given/small.py")
+    named: Named = {str(small): {"tests": ["x.py"], "kafka": True}}
+    assert named_or_mirror(small, tmp_path, named) == Module(small, ["x.py"], kafka=True)
+    assert named_or_mirror(small, tmp_path, {str(small): ["x.py"]}) == Module(small, ["x.py"])
     with pytest.raises(TrialError, match=r"no tests/given/test_small\*\.py: name its tests in tests\.toml"):
-        named_or_mirror(Path("given/small.py"), tmp_path, {})
+        named_or_mirror(small, tmp_path, {})
 
 
 @pytest.mark.slow
@@ -94,3 +99,22 @@ def test_a_module_whose_tests_fail_as_they_are_is_refused(tmp_path: Path) -> Non
 
     with pytest.raises(TrialError, match="unchanged: its tests end with"):
         list(try_all(Module(Path("largest.py"), ["nowhere.py"]), [], tmp_path))
+
+
+def test_a_module_that_is_in_use_already_is_refused() -> None:
+    with pytest.raises(TrialError, match="imported by this tool itself"):
+        list(try_all(Module(Path("tests/mutants/trial.py"), ["x.py"]), [], Path(__file__).parents[2]))
+
+
+@pytest.mark.timeout(180)
+def test_tests_that_need_a_kafka_have_that_of_the_tool(tmp_path: Path) -> None:
+    assert KAFKA not in os.environ
+    with kafka(tmp_path):
+        assert asyncio.run(_answers(os.environ[KAFKA]))
+    assert KAFKA not in os.environ
+    assert list(tmp_path.iterdir()) == []
+
+
+async def _answers(bootstrap: str) -> bool:
+    async with consuming(bootstrap) as consumer:
+        return await consumer.topics() == set()

@@ -33,10 +33,13 @@ def test_constants_of_the_module_and_statements_are_changed() -> None:
     assert "a[0] = b -> pass" in _changes("a[0] = b\n")
     assert _changes("n += b\n") == {"n += b -> pass", "n += b -> n -= b"}
     assert "x[1:] -> (x[:])" in _changes("y = x[1:]\n")
+    assert {"without a=1", "without b=c.d"} < _changes("f(a=1,\n  b=c.d)\n")
 
 
 def test_what_says_nothing_about_the_product_is_left() -> None:
     assert _changes('"""Docs."""\nimport a\nx: "Literal[1]"\nassert a == 1\nf"{a + 1}"\n') == set()
+    assert _changes('T = TypeVar("T")\nx = cast("list[int]", a)\n') == set()
+    assert _changes('x = cast("int", not a)\n') == {"not a -> (a)"}
 
 
 def test_each_change_is_one_of_a_module_that_compiles() -> None:

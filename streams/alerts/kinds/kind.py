@@ -105,7 +105,7 @@ class RuleBase(BaseModel, ABC):
 
     @property
     def latencies(self) -> tuple[str, ...]:
-        """The latencies (`streams.windows.measures.LATENCIES`) that its windows must have."""
+        """The latencies (`streams.catalogue.measures.LATENCIES`) that its windows must have."""
         return ()
 
     def needs(self, state: RuleState, reached: Micros) -> Need | None:

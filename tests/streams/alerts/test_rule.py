@@ -208,7 +208,8 @@ def test_what_is_no_mapping_is_no_rule(nonsense: object) -> None:
             THRESHOLD,
             {"metric": "latency", "grouping": "user", "threshold": "5 s"},
             "grouping",
-            "latency isn't measured by user; choose one of total, service, model, space, workflow, region, error",
+            "latency isn't measured by user; choose one of total, service, model, space, workflow, region, "
+            "error",
         ),
         (
             THRESHOLD,

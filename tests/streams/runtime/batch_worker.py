@@ -62,7 +62,7 @@ def main(bootstrap: str, topic: str, partitions: str, file: str, *options: str) 
         web_enabled=False,
     )
     batching = Batching(frozenset({topic}), frozenset(), timedelta(milliseconds=50), 1024 * 1024)
-    app.transport = BatchTransport(url, app, batching, FromCommitted(app), Part("test"))
+    app.transport = BatchTransport([url], app, batching, FromCommitted(app), Part("test"))
 
     raw: dict[str, Any] = {
         "key_type": bytes,

@@ -1,5 +1,6 @@
 """Requests for the window tests, as dictionaries and as the frame that the agents count."""
 
+import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -85,6 +86,40 @@ def frame(requests: Sequence[Request]) -> pl.DataFrame:
 def utc(micros: int) -> datetime:
     """Microseconds since 1970 as a datetime."""
     return datetime.fromtimestamp(micros / SECOND, UTC)
+
+
+def varied(count: int, seed: int = 1) -> list[Request]:
+    """As many requests, always the same: out of order, of three minutes, some without keys and figures."""
+    chance = random.Random(seed)
+
+    def one_of(*values: Any) -> Any:
+        return chance.choice(values)
+
+    def some(largest: int) -> int | None:
+        return one_of(None, 0, chance.randrange(largest), chance.randrange(largest))
+
+    return [
+        request(
+            offset,
+            NOON + chance.randrange(-MINUTE, 2 * MINUTE),
+            service=one_of("support", "search", "sales"),
+            provider=one_of("openai", "anthropic"),
+            model=one_of("small", "medium", "large"),
+            space_id=one_of(None, "s1", "s2", "s3", "s4"),
+            user_id=one_of(None, *(f"u{n}" for n in range(30))),
+            workflow=one_of(None, "answer", "sum up"),
+            workflow_version=one_of(None, "1", "2"),
+            error_type=one_of(None, None, "timeout", "rate_limited"),
+            cache_hits=one_of(False, True),
+            prompt_tokens=some(10**6),
+            cached_tokens=some(10**4),
+            completion_tokens=some(10**5),
+            reasoning_tokens=some(10**3),
+            cost_nano_usd=some(10**6),
+            **{name: some(10**9) for name in LATENCIES},
+        )
+        for offset in range(count)
+    ]
 
 
 _durations = st.none() | st.integers(0, 10**9)

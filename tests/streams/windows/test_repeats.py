@@ -6,8 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from schemas.time import MINUTE, SECOND
 from streams.windows.repeats import HORIZON, IdSet, Repeats
@@ -47,50 +45,98 @@ def by_hand(events: Sequence[Event]) -> list[bool]:
     return found
 
 
-@st.composite
-def logs(draw: st.DrawFn) -> list[Event]:
+def log(length: int, seed: int) -> list[Event]:
     """Events with many repeats, out of order, some by clocks that are ahead, some very late."""
+    chance = random.Random(seed)
     events: list[Event] = []
     now = NOON
-    for _ in range(draw(st.integers(1, 60))):
-        now += draw(st.sampled_from([0, SECOND, 40 * SECOND, 3 * MINUTE]))
-        if events and draw(st.booleans()):
-            again = draw(st.sampled_from(events))
+    for number in range(length):
+        now += chance.choice([0, SECOND, 40 * SECOND, 3 * MINUTE])
+        if events and number % 2:
+            again = chance.choice(events[-8:])
             events.append((again[0], again[1], now))
         else:
-            ahead = draw(st.sampled_from([0, -SECOND, -MINUTE, -7 * MINUTE, 4 * MINUTE]))
-            events.append((draw(st.sampled_from("abcdef")), now + ahead, now))
+            ahead = chance.choice([0, -SECOND, -MINUTE, -5 * MINUTE, -7 * MINUTE, 4 * MINUTE])
+            events.append((chance.choice("abcdef"), now + ahead, now))
     return events
 
 
-@given(logs(), st.data())
-@settings(max_examples=200, deadline=None)
-def test_however_the_log_is_cut_the_verdicts_are_those_of_the_definition(
-    events: list[Event], data: st.DataObject
-) -> None:
-    repeats, found, done = Repeats(MOST), [], 0
-    while done < len(events):
-        end = data.draw(st.integers(done + 1, len(events)))
-        found += verdicts(repeats, events[done:end], done)
-        done = end
+@pytest.mark.parametrize("batch", [1, 2, 7, 300])
+def test_a_log_has_the_verdicts_of_the_definition_however_it_is_cut(batch: int) -> None:
+    events = log(150, seed=5)
+    repeats = Repeats(MOST)
+    found: list[bool] = []
+    for begin in range(0, len(events), batch):
+        found += verdicts(repeats, events[begin : begin + batch], begin)
     assert found == by_hand(events)
+    assert 20 < sum(found) < 75
 
 
-@given(logs(), st.data())
-@settings(max_examples=200, deadline=None)
-def test_who_reads_again_from_where_ids_are_remembered_comes_to_the_same_verdicts(
-    events: list[Event], data: st.DataObject
-) -> None:
-    taken_over = data.draw(st.integers(1, len(events)))
-    before, after = Repeats(MOST), Repeats(MOST)
-    verdicts(before, events[:taken_over])
-    since = before.since
+def test_nothing_is_remembered_at_first_nor_of_an_empty_batch() -> None:
+    repeats = Repeats(MOST)
+    assert (len(repeats), repeats.nbytes, repeats.since, repeats.next_offset) == (0, 0, 0, 0)
+    assert repeats.forgotten_early == 0
+    none = frame([("a", NOON, NOON)]).clear()
+    assert repeats.first_time(none, 6) is None
+    assert (len(repeats), repeats.since, repeats.next_offset) == (0, 7, 7)
+    repeats.first_time(none, 3)
+    assert repeats.next_offset == 7, "it never goes back"
 
-    if since < taken_over:
-        verdicts(after, events[since:taken_over], since)
-    found = verdicts(after, events[taken_over:], taken_over) if taken_over < len(events) else []
 
-    assert found == by_hand(events)[taken_over:]
+def test_a_batch_without_repeats_needs_no_verdicts() -> None:
+    repeats = Repeats(MOST)
+    assert repeats.first_time(frame([("a", NOON, NOON), ("b", NOON, NOON)]), 1) is None
+    assert (len(repeats), repeats.since, repeats.next_offset) == (2, 0, 2)
+    found = repeats.first_time(frame([("c", NOON, NOON), ("a", NOON, NOON)], 2), 3)
+    assert found is not None
+    assert found.tolist() == [True, False]
+    assert (len(repeats), repeats.since) == (3, 0)
+
+
+@pytest.mark.parametrize(("minutes", "repeat"), [(5, True), (6, False)])
+def test_an_event_is_known_for_five_minutes_after_its_own(minutes: int, repeat: bool) -> None:
+    """Whole minutes: from the last moment of one to the first of another."""
+    late = NOON + MINUTE - 1
+    moved = NOON + minutes * MINUTE
+    events = [("a", late, late), ("b", moved, moved), ("a", late, moved)]
+    assert verdicts(Repeats(MOST), events) == [False, False, repeat]
+    apart = Repeats(MOST)
+    assert [verdicts(apart, [event], n)[0] for n, event in enumerate(events)] == [False, False, repeat]
+
+
+def test_the_oldest_minute_is_forgotten_early_and_the_present_one_never() -> None:
+    repeats = Repeats(most=3)
+    verdicts(repeats, [("a", NOON, NOON), ("b", NOON, NOON), ("c", NOON + MINUTE, NOON + MINUTE)])
+    assert (len(repeats), repeats.forgotten_early, repeats.since) == (3, 0, 0)
+    verdicts(repeats, [("d", NOON + MINUTE, NOON + MINUTE)], 3)
+    assert (len(repeats), repeats.forgotten_early, repeats.since) == (2, 2, 2)
+    many = [(str(n), NOON + 2 * MINUTE, NOON + 2 * MINUTE) for n in range(9)]
+    verdicts(repeats, many, 4)
+    assert (len(repeats), repeats.forgotten_early, repeats.since) == (9, 4, 4)
+
+
+def test_each_minute_takes_the_memory_of_its_ids() -> None:
+    repeats = Repeats(MOST)
+    verdicts(repeats, [("a", NOON, NOON)])
+    assert repeats.nbytes == 8 * 1_024
+    verdicts(repeats, [("b", NOON + MINUTE, NOON + MINUTE)], 1)
+    assert repeats.nbytes == 2 * 8 * 1_024
+
+
+def test_a_set_of_ids_doubles_when_more_than_half_would_be_taken() -> None:
+    ids = IdSet()
+    ids.add(np.arange(1, 513, dtype=np.uint64))
+    assert (len(ids), ids.nbytes) == (512, 8 * 1_024)
+    assert ids.add(np.array([513], np.uint64)).tolist() == [True]
+    assert (len(ids), ids.nbytes) == (513, 8 * 2_048)
+    assert ids.add(np.arange(1, 2_001, dtype=np.uint64)).sum() == 2_000 - 513
+    assert (len(ids), ids.nbytes) == (2_000, 8 * 8_192)
+
+
+def test_of_equal_ids_in_a_batch_the_first_is_new() -> None:
+    ids = IdSet()
+    assert ids.add(np.array([7, 7, 9, 7, 9], np.uint64)).tolist() == [True, False, True, False, False]
+    assert ids.add(np.array([9, 8], np.uint64)).tolist() == [False, True]
 
 
 def test_the_same_id_at_another_time_is_another_event() -> None:
