@@ -43,7 +43,7 @@ from streams.definitions.publisher import DefinitionPublisher
 from streams.definitions.topic import DefinitionTopic
 from streams.deliveries.addresses import AllowList
 from streams.deliveries.errors import AllowListError
-from streams.deliveries.secrets import open_vault
+from streams.endpoints.secrets import open_vault
 
 _STOPPED_WITHIN_S: Final = 20.0
 """How long it may take to stop."""

@@ -32,7 +32,7 @@ from api.times import Clock
 from infra.liveness import Part
 from schemas.topics import ACCESS
 from streams.deliveries.addresses import AllowList
-from streams.deliveries.secrets import Vault
+from streams.endpoints.secrets import Vault
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from clients.kafka.fetched import Fetched
 from infra.settings import WindowSettings, WorkerSettings
 from schemas.batch_writer import batch_of
 from schemas.time import DAY, MINUTE, SECOND
-from streams.app import WORKERS
-from streams.requests import RequestReader
+from streams.counting.requests import RequestReader
+from streams.counting.workers import WORKERS
 from streams.runtime.fetch import Fetch
 from streams.windows.block import Block, write_block
 from streams.windows.partition import PartitionWindows

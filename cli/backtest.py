@@ -33,14 +33,14 @@ from cli.sending import fail, plain
 from clients.clickhouse.connection import connect, is_transient, said
 from infra.settings import ClickHouseSettings, NotificationSettings, WindowSettings
 from schemas.time import SECOND, micros, micros_of
-from streams.alerts.backtest import Backtested, BacktestError, settled
-from streams.alerts.backtest import backtest as run_backtest
-from streams.alerts.recorded import RecordedHistory
 from streams.alerts.rule import Rule
 from streams.alerts.rule_states import series_of
+from streams.backtest.backtest import Backtested, BacktestError, settled
+from streams.backtest.backtest import backtest as run_backtest
+from streams.backtest.recorded import RecordedHistory
 from streams.catalogue.groupings import GROUPINGS
 from streams.catalogue.panes import PANES
-from streams.deliveries.endpoint import Endpoint
+from streams.endpoints.endpoint import Endpoint
 from streams.notifications.terms import terms_of
 
 _INTERRUPTED = 130

@@ -14,8 +14,8 @@ from streams.alerts.provisioning import Reading, read_rules, read_texts
 from streams.alerts.rule import Rule, parse_rule
 from streams.definitions.definition import Definition
 from streams.definitions.topic import DefinitionTopic
-from streams.deliveries.endpoint import Endpoint, parse_endpoint
-from streams.deliveries.errors import EndpointError
+from streams.endpoints.endpoint import Endpoint, parse_endpoint
+from streams.endpoints.errors import EndpointError
 
 _WITHIN_S: Final = 8.0
 _LOOK_EVERY_S: Final = 0.1

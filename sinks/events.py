@@ -7,7 +7,7 @@ from schemas.topics import REQUESTS, Topic
 from schemas.unpacking import MOST_BYTES
 from sinks.poison import Limit
 from sinks.records import Clock, RecordWriter
-from streams.pricing import PriceList
+from streams.counting.pricing import PriceList
 
 TABLE = "events"
 

@@ -39,7 +39,7 @@ from sinks.sink import Sink
 from sinks.tables import prepare
 from sinks.windows import WindowWriter
 from sinks.writer import Writer
-from streams.pricing import PriceList
+from streams.counting.pricing import PriceList
 
 _LOG: Final = logging.getLogger(__name__)
 _STOPPED_WITHIN_S: Final = 30.0

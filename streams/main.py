@@ -21,7 +21,7 @@ from infra.settings import (
     WorkerSettings,
 )
 from schemas.topics import NOTIFICATIONS, OUTBOX
-from streams.app import WORKERS, build, registry_of
+from streams.counting.workers import WORKERS, build, registry_of
 from streams.runtime import application, harness
 from streams.runtime.agent import Agent, Wiring
 
@@ -56,7 +56,7 @@ def deliveries(kafka: KafkaSettings) -> Sequence[tuple[Agent, Wiring]]:
     """What tells of alerts: who is told, and the telling. Raises SecretError without a key for secrets."""
     from streams.deliveries.agent import DeliveryAgent
     from streams.deliveries.channels import open_outlets
-    from streams.deliveries.secrets import open_vault
+    from streams.endpoints.secrets import open_vault
     from streams.notifications import agent as notifier
 
     settings, access = DeliverySettings(), AccessSettings()

@@ -14,10 +14,10 @@ from api.errors import Fault, InvalidError, UnavailableError
 from clients.clickhouse.connection import connect, said
 from infra.settings import ClickHouseSettings, NotificationSettings, WindowSettings
 from schemas.time import Micros, clock, micros
-from streams.alerts.backtest import BacktestError, backtest, settled
-from streams.alerts.recorded import RecordedHistory
 from streams.alerts.rule import Rule
-from streams.deliveries.endpoint import Endpoint
+from streams.backtest.backtest import BacktestError, backtest, settled
+from streams.backtest.recorded import RecordedHistory
+from streams.endpoints.endpoint import Endpoint
 from streams.notifications.terms import terms_of
 
 MOST_SECONDS: Final = 60.0

@@ -13,8 +13,8 @@ from schemas.topics import ENDPOINTS, RULES, SILENCES
 from streams.alerts.errors import RuleError
 from streams.alerts.rule import parse_rule
 from streams.definitions.definition import Definition
-from streams.deliveries.endpoint import Endpoint, parse_endpoint
-from streams.deliveries.errors import EndpointError
+from streams.endpoints.endpoint import Endpoint, parse_endpoint
+from streams.endpoints.errors import EndpointError
 from streams.notifications.body import alert_item
 from streams.notifications.errors import SilenceError
 from streams.notifications.routing import ALERT_FIRING

@@ -14,8 +14,8 @@ from api.models.endpoints import EndpointAnswer, EndpointWithSecret
 from api.times import Clock, to_time
 from streams.definitions.definition import Definition
 from streams.deliveries.addresses import AllowList
-from streams.deliveries.errors import SecretError
-from streams.deliveries.secrets import Vault
+from streams.endpoints.errors import SecretError
+from streams.endpoints.secrets import Vault
 
 
 class DraftingOnDemand:

@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 from api.errors import ConflictError, Fault, InvalidError, sentence
 from streams.definitions.definition import Definition
 from streams.deliveries.addresses import AllowList
-from streams.deliveries.endpoint import Endpoint, Secret, parse_endpoint
-from streams.deliveries.errors import AddressRefusedError, EndpointError, TemplateError
+from streams.deliveries.errors import AddressRefusedError, TemplateError
 from streams.deliveries.guard import check_url
-from streams.deliveries.secrets import Vault
 from streams.deliveries.signing import new_secret
 from streams.deliveries.template import check as check_template
+from streams.endpoints.endpoint import Endpoint, Secret, parse_endpoint
+from streams.endpoints.errors import EndpointError
+from streams.endpoints.secrets import Vault
 
 MASK: Final = "********"
 """What stands where something is not shown. Sent back, it leaves what is there as it is."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.definitions.endpoints import MASK, READ_ONLY, shown
 from api.times import to_time
 from streams.definitions.definition import Definition
-from streams.deliveries.endpoint import Endpoint
+from streams.endpoints.endpoint import Endpoint
 
 ENDPOINT_EXAMPLE: Final[dict[str, Any]] = {
     "id": "oncall",

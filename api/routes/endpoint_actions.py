@@ -41,9 +41,9 @@ from api.models.endpoints import (
 from api.routes.parameters import IdParameter, problems
 from api.times import parse_span, parse_time, to_time
 from schemas.time import DAY
-from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.notification import Notification
-from streams.deliveries.subscription import ENDPOINT_TEST
+from streams.endpoints.endpoint import Endpoint
+from streams.endpoints.subscription import ENDPOINT_TEST
 from streams.notifications.body import body as event_body
 from streams.notifications.body import test_data
 

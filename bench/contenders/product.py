@@ -20,8 +20,8 @@ from bench.contenders.race import Clock, Course
 from infra.settings import KafkaSettings, WorkerSettings
 from schemas import topics
 from schemas.topics import Topic
-from streams.app import Worker, build
 from streams.catalogue.groupings import Grouping
+from streams.counting.workers import Worker, build
 from streams.windows.block import BlockKey, read_block
 
 

@@ -11,8 +11,8 @@ from bench.contenders import product
 from bench.contenders.race import Clock, course, hand_in
 from infra.settings import WindowSettings, WorkerSettings
 from schemas.time import MINUTE, micros
-from streams import app
 from streams.catalogue.groupings import Grouping
+from streams.counting import workers
 from streams.windows.panes import Pane
 from streams.windows.plan import Plan
 
@@ -25,12 +25,12 @@ BY_SPACE = Grouping(
 )
 
 
-def worker() -> app.Worker:
+def worker() -> workers.Worker:
     """The rollup worker with the narrowed plan."""
     windows = WindowSettings()
     minute = Pane("1m", micros(windows.keep_minutes), MINUTE)
     plan = Plan(((BY_SPACE, minute),), micros(windows.lateness))
-    return replace(app.rollup(windows, WorkerSettings()), plan=plan)
+    return replace(workers.rollup(windows, WorkerSettings()), plan=plan)
 
 
 def main() -> None:

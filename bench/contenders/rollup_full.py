@@ -6,14 +6,14 @@ from dataclasses import replace
 from bench.contenders import product
 from bench.contenders.race import Clock, course, hand_in
 from infra.settings import WindowSettings, WorkerSettings
-from streams import app
 from streams.catalogue.groupings import SPACE
+from streams.counting import workers
 
 
 def main() -> None:
     clock = Clock()
     told = course()
-    worker = app.rollup(WindowSettings(), WorkerSettings())
+    worker = workers.rollup(WindowSettings(), WorkerSettings())
     product.run(replace(worker, name=f"rollup-{told.run}"), told, clock)
     hand_in(told, clock, asyncio.run(product.published(told.bootstrap, told.partitions, SPACE)))
 

@@ -28,7 +28,7 @@ from sinks.metrics import SinkMetrics
 from sinks.sink import Sink
 from sinks.tables import prepare
 from sinks.writer import Insert
-from streams.pricing import PriceList
+from streams.counting.pricing import PriceList
 
 
 class TimedStore(Store):

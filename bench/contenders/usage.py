@@ -7,14 +7,14 @@ from bench.contenders import product
 from bench.contenders.race import Clock, course, hand_in
 from infra.settings import WindowSettings, WorkerSettings
 from schemas.topics import USAGE
-from streams import app
 from streams.catalogue.groupings import USER
+from streams.counting import workers
 
 
 def main() -> None:
     clock = Clock()
     told = course()
-    worker = app.usage(WindowSettings(), WorkerSettings())
+    worker = workers.usage(WindowSettings(), WorkerSettings())
     product.run(replace(worker, name=f"usage-{told.run}"), told, clock)
     windows = asyncio.run(product.published(told.bootstrap, told.partitions, USER, USAGE))
     hand_in(told, clock, windows)

@@ -24,15 +24,18 @@ RATE = 200
 
 KINDS: Final = (
     ("looking for repeats", ("streams/windows/repeats", "streams/repeats")),
-    ("pricing", ("streams/pricing",)),
-    ("decoding Avro, checking", ("schemas/", "streams/requests")),
+    ("pricing", ("streams/counting/pricing",)),
+    ("decoding Avro, checking", ("schemas/", "streams/counting/requests")),
     ("packing blocks", ("pack_rows", "write_block", "_pack (streams/windows/state", "streams/windows/block")),
     ("adding to the state", ("streams/windows/state",)),
-    ("counting into groups", ("streams/windows/", "streams/columns")),
-    ("announcing closed panes", ("streams/announce", "announce (streams/publication")),
+    ("counting into groups", ("streams/windows/")),
+    ("announcing closed panes", ("streams/counting/announce", "announce (streams/counting/publication")),
     ("inserting into ClickHouse", ("sinks/insert", "clickhouse_connect")),
     ("making rows", ("sinks/events", "sinks/records", "sinks/writer", "sinks/windows", "/sketches")),
-    ("sending to Kafka", ("aiokafka/producer", "streams/publication", "faust/tables", "faust/topics")),
+    (
+        "sending to Kafka",
+        ("aiokafka/producer", "streams/counting/publication", "faust/tables", "faust/topics"),
+    ),
     ("fetching from Kafka", ("aiokafka/", "streams/transport", "sinks/consumer", "faust/transport")),
 )
 """Kinds of work, by a part of a frame's name or file: the first that fits has the sample."""

@@ -11,7 +11,7 @@ from sinks.window_rows import WindowRows
 from streams.catalogue.groupings import GROUPINGS
 from streams.catalogue.measures import LATENCIES, SUMS
 from streams.catalogue.panes import ONE_MINUTE
-from streams.requests import countable
+from streams.counting.requests import countable
 from streams.windows.aggregate import Events, aggregate
 from streams.windows.block import BlockKey
 from streams.windows.panes import Pane

@@ -28,7 +28,7 @@ from streams.alerts.rule_panes import RulePanes
 from streams.alerts.rule_states import RuleStates, series_of
 from streams.alerts.shares import PaneChange, Shares
 from streams.alerts.state import RuleState
-from streams.announce import target
+from streams.counting.announce import target
 
 _TABLES: Final = ("chat.windows", "chat.usage")
 
@@ -119,8 +119,8 @@ class Judge:
     def set_spent(self, rule_id: str, start: Micros, until: Micros, frame: pl.DataFrame) -> None:
         """What each group used of a budget from `start` to `until` (excluded): all groups, or only ours.
 
-        `frame` has the keys, `at` (Int64, microseconds) and the sums of `streams.catalogue.measures`. An answer
-        to a question that is none any more is left.
+        `frame` has the keys, `at` (Int64, microseconds) and the sums of `streams.catalogue.measures`. An
+        answer to a question that is none any more is left.
         """
         version = self._states.rules.get(rule_id)
         if version is None:

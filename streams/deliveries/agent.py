@@ -31,8 +31,6 @@ from streams.deliveries import metrics
 from streams.deliveries.bodies import Bodies, read_notification
 from streams.deliveries.channel import Channel
 from streams.deliveries.delivery import Entry
-from streams.deliveries.endpoint import parse_endpoint
-from streams.deliveries.errors import EndpointError
 from streams.deliveries.journal import LOGGED
 from streams.deliveries.lane import Target
 from streams.deliveries.notice import notices
@@ -42,6 +40,8 @@ from streams.deliveries.outcome import Outcome
 from streams.deliveries.pace import Pace
 from streams.deliveries.sending import Sending
 from streams.deliveries.vigil import Shut, Vigil
+from streams.endpoints.endpoint import parse_endpoint
+from streams.endpoints.errors import EndpointError
 from streams.runtime.fetch import Fetch
 from streams.runtime.ledger import Ledger, State
 

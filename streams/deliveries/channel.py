@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.notification import Notification
 from streams.deliveries.outcome import Verdict
+from streams.endpoints.endpoint import Endpoint
 
 
 @dataclass(frozen=True, slots=True)

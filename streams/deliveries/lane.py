@@ -7,9 +7,9 @@ from typing import Final
 
 from schemas.time import MINUTE, SECOND, Micros
 from streams.deliveries.delivery import Delivery
-from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.health import Health
-from streams.deliveries.subscription import ENDPOINT_TEST
+from streams.endpoints.endpoint import Endpoint
+from streams.endpoints.subscription import ENDPOINT_TEST
 
 _BURST: Final = SECOND // 10
 """So much of a second's rate may begin at once: what begins late doesn't lower the rate."""

@@ -8,10 +8,10 @@ from typing import Any, Final
 import orjson
 
 from schemas.time import SECOND, Micros
-from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.notification import Notification
-from streams.deliveries.subscription import ENDPOINT_FAILING
 from streams.deliveries.vigil import Notice
+from streams.endpoints.endpoint import Endpoint
+from streams.endpoints.subscription import ENDPOINT_FAILING
 
 _ID: Final = 20
 

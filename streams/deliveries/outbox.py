@@ -29,7 +29,7 @@ from streams.deliveries.notification import Notification
 from streams.deliveries.outcome import Next, Outcome, Verdict, follows
 from streams.deliveries.remembered import Fold, Over, Remembered
 from streams.deliveries.schedule import Schedule
-from streams.deliveries.subscription import ENDPOINT_TEST
+from streams.endpoints.subscription import ENDPOINT_TEST
 
 _ONCE: Final = Schedule(())
 """Of a test: a person waits for what comes of it."""

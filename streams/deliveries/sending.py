@@ -17,11 +17,11 @@ from streams.deliveries import metrics
 from streams.deliveries.bodies import Bodies
 from streams.deliveries.channel import Channel, Response
 from streams.deliveries.delivery import Delivery
-from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.errors import BodyGoneError
 from streams.deliveries.outbox import Conclusion, Outbox
 from streams.deliveries.outcome import Outcome, Verdict
 from streams.deliveries.pace import Pace
+from streams.endpoints.endpoint import Endpoint
 from streams.runtime.errors import MovedError
 from streams.runtime.ledger import Ledger
 

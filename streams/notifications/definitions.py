@@ -7,8 +7,8 @@ from schemas.topics import ENDPOINTS, RULES, SILENCES
 from streams.alerts.errors import RuleError
 from streams.alerts.rule import RuleBase, parse_rule
 from streams.definitions.parsed import ParsedDefinitions
-from streams.deliveries.endpoint import Endpoint, parse_endpoint
-from streams.deliveries.errors import EndpointError
+from streams.endpoints.endpoint import Endpoint, parse_endpoint
+from streams.endpoints.errors import EndpointError
 from streams.notifications.errors import SilenceError
 from streams.notifications.silence import Acknowledgement, Silence, parse_silence
 

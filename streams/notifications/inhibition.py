@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from streams.alerts.rule import RuleBase
-from streams.deliveries.subscription import matches
+from streams.endpoints.subscription import matches
 from streams.notifications.transition import Transition
 
 _Age = tuple[int, str]

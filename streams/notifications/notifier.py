@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from schemas.time import Micros
 from streams.alerts.rule import RuleBase
-from streams.deliveries.endpoint import Endpoint
+from streams.endpoints.endpoint import Endpoint
 from streams.notifications.flush import flush, remind, reminding_at, takes_end
 from streams.notifications.grouping import Group, Intervals, Member, key_of
 from streams.notifications.plan import Plan

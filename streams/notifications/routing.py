@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from streams.deliveries.endpoint import Endpoint
+from streams.endpoints.endpoint import Endpoint
 from streams.notifications.transition import FIRING, RESOLVED, Transition
 
 ALERT_FIRING: Final = "alert.firing"

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from schemas.time import Micros
 from streams.alerts.rule import RuleBase
-from streams.deliveries.endpoint import Endpoint
+from streams.endpoints.endpoint import Endpoint
 from streams.notifications.body import instant
 from streams.notifications.inhibition import Inhibition, Inhibitors
 from streams.notifications.quiet import Quiet

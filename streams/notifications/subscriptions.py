@@ -18,8 +18,8 @@ from schemas.topics import CLOSED, REQUESTS, SPANS
 from streams.alerts.filters import pattern
 from streams.catalogue.groupings import GROUPINGS
 from streams.catalogue.measures import LATENCIES, SUMS
-from streams.deliveries.endpoint import Endpoint
-from streams.deliveries.subscription import (
+from streams.endpoints.endpoint import Endpoint
+from streams.endpoints.subscription import (
     REQUEST_FAILED,
     SPAN_ENDED,
     WINDOW_CLOSED,

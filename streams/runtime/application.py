@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 Acknowledge = Callable[[EventT[Any]], Awaitable[bool]]
 
-_TALKATIVE: Final = ("faust", "mode", "aiokafka", "streams.runtime", "streams.publication")
+_TALKATIVE: Final = ("faust", "mode", "aiokafka", "streams.runtime", "streams.counting.publication")
 """They tell of every service that starts and stops."""
 _STOPS_WITHIN_S: Final = 60.0
 """After so long a worker that was told to stop is ended."""

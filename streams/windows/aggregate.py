@@ -12,8 +12,8 @@ import polars as pl
 
 from schemas.time import Micros
 from streams.catalogue.groupings import Grouping
-from streams.columns import Codes, coded, compress, integers
 from streams.windows import sketch
+from streams.windows.columns import Codes, coded, compress, integers
 from streams.windows.panes import Pane
 
 Ints = npt.NDArray[np.int64]

@@ -14,7 +14,7 @@ import polars as pl
 
 from schemas.batch import OFFSET
 from schemas.time import MINUTE, Micros
-from streams.columns import integers
+from streams.windows.columns import integers
 
 HORIZON: Final = 5
 """Minutes that are remembered before the present one."""

@@ -33,7 +33,7 @@ from schemas.topics import Topic
 from streams.definitions.definition import Definition, decode, encode
 from streams.deliveries.addresses import AllowList
 from streams.deliveries.notification import Notification
-from streams.deliveries.secrets import Vault
+from streams.endpoints.secrets import Vault
 
 KEY: Final = "cg_a-key-that-only-tests-know-of"
 ADMIN: Final = MappingProxyType({"Authorization": f"Bearer {KEY}"})

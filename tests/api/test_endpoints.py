@@ -14,8 +14,8 @@ from api.times import to_time
 from infra.settings import ClickHouseSettings
 from schemas.topics import ENDPOINTS
 from streams.definitions.definition import Definition
-from streams.deliveries.endpoint import Endpoint, parse_endpoint
 from streams.deliveries.signing import signature_headers
+from streams.endpoints.endpoint import Endpoint, parse_endpoint
 from tests.api.around import ADMIN, NOON, Around
 
 PAGER = {"id": "pager", "channel": "pagerduty", "credential": "R0UT1NGK3Y"}

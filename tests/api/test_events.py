@@ -14,7 +14,7 @@ from schemas.time import DAY, MINUTE, SECOND
 from schemas.topics import ALERTS, REQUESTS, SAMPLES, SPANS, Topic
 from sinks import events, samples, spans
 from sinks.writer import Tenure
-from streams.pricing import PriceList
+from streams.counting.pricing import PriceList
 from tests.api.around import NOON, Around, alert
 from tests.api.blocks import block, some_requests
 from tests.api.conftest import store_records, store_windows

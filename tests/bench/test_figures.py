@@ -114,8 +114,8 @@ def test_a_sample_belongs_to_the_first_kind_of_work_that_fits() -> None:
     loop = "worker;execute_from_commandline (mode/worker.py:264)"
     found = profile.shares(
         [
-            f"{loop};step (streams/counting.py:1);read (schemas/columnar.py:2) 6",
-            f"{loop};step (streams/counting.py:1);cost (streams/pricing.py:3) 2",
+            f"{loop};step (streams/counting/agent.py:1);read (schemas/columnar.py:2) 6",
+            f"{loop};step (streams/counting/agent.py:1);cost (streams/counting/pricing.py:3) 2",
             f"{loop};_run_once (asyncio/base_events.py:9) 2",
             f"{loop};_run_once (asyncio/base_events.py:9);EpollSelector.select (selectors.py:468) 50",
             f"{loop};_find_and_load (<frozen importlib._bootstrap>:1) 70",

@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 from schemas.codec import Codec
 from schemas.contract import schema
 from streams.deliveries.notification import Notification
-from streams.deliveries.secrets import open_vault
+from streams.endpoints.secrets import open_vault
 from tests.end_to_end.log import Log
 from tests.end_to_end.published import records_of
 from tests.faults.feed import give_up

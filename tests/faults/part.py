@@ -141,7 +141,7 @@ def in_a_sink(points: Points) -> None:
 def in_a_worker(points: Points) -> None:
     """In the midst of a step, and of a recovery."""
     from schemas.topics import REQUESTS
-    from streams.counting import Counting
+    from streams.counting.agent import Counting
     from streams.runtime.changelog import Changelog
     from streams.runtime.transport import BatchConsumer
 

@@ -20,7 +20,7 @@ from infra.kafka import LocalKafka, Outside
 from infra.ports import free_port
 from infra.process import Child
 from schemas.topics import NOTIFICATIONS, REQUESTS
-from streams.deliveries.secrets import open_vault
+from streams.endpoints.secrets import open_vault
 from tests.end_to_end.stack import SUNK, WORKERS
 from tests.faults.disk import Disk
 from tests.faults.process import End, Process

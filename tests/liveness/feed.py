@@ -17,7 +17,7 @@ from schemas.topics import (
     USAGE,
     WINDOWS,
 )
-from streams.announce import heartbeat
+from streams.counting.announce import heartbeat
 from streams.windows.block import write_block
 from tests.sinks import making
 

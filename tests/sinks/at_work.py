@@ -25,7 +25,7 @@ from sinks.metrics import SinkMetrics
 from sinks.sink import Sink
 from sinks.windows import WindowWriter
 from sinks.writer import Writer
-from streams.pricing import PriceList
+from streams.counting.pricing import PriceList
 from tests.sinks.making import NOON
 
 PARTITIONS = 2

@@ -15,8 +15,8 @@ from schemas.batch_writer import batch_of
 from sinks import events
 from sinks.writer import Tenure
 from streams.catalogue.groupings import GROUPINGS
-from streams.pricing import PriceList
-from streams.requests import RequestReader
+from streams.counting.pricing import PriceList
+from streams.counting.requests import RequestReader
 from streams.runtime.fetch import Fetch as Batches
 from streams.windows.panes import Pane
 from streams.windows.partition import PartitionWindows

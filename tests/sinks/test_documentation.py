@@ -20,7 +20,7 @@ from sinks.metrics import SinkMetrics
 from sinks.tables import prepare
 from sinks.writer import Writer
 from streams.catalogue.groupings import GROUPINGS
-from streams.pricing import PriceList
+from streams.counting.pricing import PriceList
 from tests.sinks.making import (
     HELD,
     MINUTE,

@@ -11,7 +11,7 @@ from schemas.codec import Codec
 from sinks import events, spans
 from sinks.records import FEW_VALUED
 from sinks.tables import migrate, migrations
-from streams.pricing import PriceList
+from streams.counting.pricing import PriceList
 from tests.schemas.events import request
 from tests.sinks.conftest import FOREVER
 from tests.sinks.making import HELD, NOON, fetch, span

@@ -13,7 +13,7 @@ from sinks.metrics import SinkMetrics
 from sinks.poison import Limit
 from sinks.records import RecordWriter
 from sinks.writer import Writer
-from streams.pricing import PriceList
+from streams.counting.pricing import PriceList
 from tests.sinks.at_work import Place, letter_writer, sink, stored, until_committed
 from tests.sinks.making import NOON, encoded, request
 

@@ -9,7 +9,7 @@ from schemas.topics import REQUESTS, SAMPLES, SPANS
 from sinks import events, samples, spans
 from sinks.records import RecordWriter, runs
 from sinks.writer import Fetch, Insert, Step, Tenure
-from streams.pricing import PriceList
+from streams.counting.pricing import PriceList
 from tests.sinks.making import HELD, NOON, Record, encoded, fetch, fetch_of, request, sample, span
 
 DAY_MS = 86_400_000

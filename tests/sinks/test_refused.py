@@ -24,7 +24,7 @@ from sinks.metrics import SinkMetrics
 from sinks.poison import Limit
 from sinks.refused import fitted
 from sinks.writer import Fetch, Step
-from streams.pricing import PriceList
+from streams.counting.pricing import PriceList
 from tests.end_to_end.log import Log, Record
 from tests.schemas.batches import batch
 from tests.sinks.at_work import Place, sink, stored, until_committed

@@ -20,7 +20,7 @@ from sinks.tables import prepare
 from sinks.writer import Tenure
 from streams.catalogue.groupings import GROUPINGS
 from streams.catalogue.measures import LATENCIES, SUMS
-from streams.pricing import PriceList
+from streams.counting.pricing import PriceList
 from streams.windows.block import Block
 from streams.windows.sketch import keys_of, quantile
 from tests.sinks.conftest import FOREVER

@@ -16,7 +16,7 @@ from schemas.contract import schema
 from schemas.errors import RefusedError
 from schemas.topics import REQUESTS
 from schemas.validity import rules
-from streams.pricing import PriceList
+from streams.counting.pricing import PriceList
 from traffic.corruption import KINDS
 from traffic.messages import Encoder, Messages
 from traffic.product import AUDIO, EMBEDDINGS, MODELS, SERVICES, WORKFLOWS

@@ -14,7 +14,7 @@ from streams.deliveries.channels.teams import TeamsChannel
 from streams.deliveries.channels.webhook import WebhookChannel
 from streams.deliveries.client import DeliveryClient, trust
 from streams.deliveries.rendering import Renderer
-from streams.deliveries.secrets import Vault
+from streams.endpoints.secrets import Vault
 
 
 @dataclass(frozen=True)

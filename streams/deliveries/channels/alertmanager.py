@@ -18,11 +18,11 @@ from streams.deliveries.channels.message import Alert, Message, message
 from streams.deliveries.channels.overtaking import Told, overtaken
 from streams.deliveries.channels.posting import Posting, deadline_of, post
 from streams.deliveries.client import DeliveryClient
-from streams.deliveries.endpoint import Endpoint
-from streams.deliveries.errors import SecretError
 from streams.deliveries.notification import Notification
 from streams.deliveries.outcome import Verdict
-from streams.deliveries.secrets import Vault
+from streams.endpoints.endpoint import Endpoint
+from streams.endpoints.errors import SecretError
+from streams.endpoints.secrets import Vault
 
 _PATH = "/api/v2/alerts"
 _FIRING_S = 7 * 24 * 3600.0

@@ -27,10 +27,10 @@ from streams.deliveries.channels.message import message
 from streams.deliveries.channels.posting import cut, deadline_of
 from streams.deliveries.channels.templating import made
 from streams.deliveries.client import trust
-from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.notification import Notification
 from streams.deliveries.outcome import Verdict
 from streams.deliveries.rendering import Renderer
+from streams.endpoints.endpoint import Endpoint
 
 _REQUEST_BYTES = 8 * 1024
 _RESPONSE_BYTES = 2 * 1024

@@ -13,8 +13,8 @@ from email.utils import format_datetime, parseaddr
 from jinja2 import Environment
 
 from streams.deliveries.channels.message import Message, one_line, shortened
-from streams.deliveries.endpoint import Mail
 from streams.deliveries.notification import Notification
+from streams.endpoints.endpoint import Mail
 
 _LONGEST_SUBJECT = 200
 _COLOURS = {"info": "#2563eb", "warning": "#b45309", "error": "#c2410c", "critical": "#b91c1c"}

@@ -17,11 +17,11 @@ from streams.deliveries.channels.message import Alert, Message, message, shorten
 from streams.deliveries.channels.overtaking import Told, overtaken
 from streams.deliveries.channels.posting import JSON, Posting, deadline_of, post
 from streams.deliveries.client import Answer, DeliveryClient
-from streams.deliveries.endpoint import PAGERDUTY_URL, Endpoint
-from streams.deliveries.errors import SecretError
 from streams.deliveries.notification import Notification
 from streams.deliveries.outcome import Verdict, of_status
-from streams.deliveries.secrets import Vault
+from streams.endpoints.endpoint import PAGERDUTY_URL, Endpoint
+from streams.endpoints.errors import SecretError
+from streams.endpoints.secrets import Vault
 
 _SUMMARY = 1_024
 _KEY = 255

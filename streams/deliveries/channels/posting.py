@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from streams.deliveries.channel import Response
 from streams.deliveries.client import Answer, DeliveryClient
-from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.errors import AddressRefusedError, UnansweredError
 from streams.deliveries.outcome import Verdict, of_status
+from streams.endpoints.endpoint import Endpoint
 
 _REQUEST_BYTES = 8 * 1024
 _RESPONSE_BYTES = 2 * 1024

@@ -14,10 +14,10 @@ from streams.deliveries.channels.message import Alert, Message, message, shorten
 from streams.deliveries.channels.posting import JSON, Posting, deadline_of, post
 from streams.deliveries.channels.templating import Made, made
 from streams.deliveries.client import DeliveryClient
-from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.notification import Notification
 from streams.deliveries.outcome import Verdict
 from streams.deliveries.rendering import Renderer
+from streams.endpoints.endpoint import Endpoint
 
 _HEADER = 150
 _SECTION = 3_000

@@ -13,10 +13,10 @@ from streams.deliveries.channels.message import Alert, Message, message, shorten
 from streams.deliveries.channels.posting import JSON, Posting, by_status, deadline_of, post
 from streams.deliveries.channels.templating import made
 from streams.deliveries.client import Answer, DeliveryClient
-from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.notification import Notification
 from streams.deliveries.outcome import Verdict
 from streams.deliveries.rendering import Renderer
+from streams.endpoints.endpoint import Endpoint
 
 _BYTES = 13_000
 _COLOURS = {"info": "Accent", "warning": "Warning", "error": "Attention", "critical": "Attention"}

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import orjson
 
-from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.errors import TemplateError
 from streams.deliveries.notification import Notification
 from streams.deliveries.rendering import Renderer
+from streams.endpoints.endpoint import Endpoint
 
 # Of an endpoint's time; the rest is for sending.
 _SHARE = 0.5

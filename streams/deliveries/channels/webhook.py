@@ -6,13 +6,13 @@ from streams.deliveries.channel import Response
 from streams.deliveries.channels.posting import Posting, deadline_of, post
 from streams.deliveries.channels.templating import Made, fault_of_json, made
 from streams.deliveries.client import DeliveryClient
-from streams.deliveries.endpoint import Endpoint
-from streams.deliveries.errors import SecretError
 from streams.deliveries.notification import Notification
 from streams.deliveries.outcome import Verdict
 from streams.deliveries.rendering import Renderer
-from streams.deliveries.secrets import Vault
 from streams.deliveries.signing import signature_headers
+from streams.endpoints.endpoint import Endpoint
+from streams.endpoints.errors import SecretError
+from streams.endpoints.secrets import Vault
 
 
 class WebhookChannel:

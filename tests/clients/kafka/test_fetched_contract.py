@@ -24,7 +24,7 @@ from sinks import events
 from sinks.poison import Limit
 from sinks.writer import Fetch as SinkFetch
 from sinks.writer import Tenure
-from streams.pricing import PriceList
+from streams.counting.pricing import PriceList
 from streams.runtime.fetch import Fetch
 from tests.schemas.events import NOON_US, REQUEST, request, value
 from tests.schemas.test_columnar import BAD

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from schemas.time import HOUR, MINUTE, Micros
-from streams.announce import heartbeat, shares
 from streams.catalogue.groupings import SERVICE, USER, Grouping
+from streams.counting.announce import heartbeat, shares
 from streams.windows.panes import Pane
 from streams.windows.partition import PartitionWindows
 from streams.windows.plan import Plan

@@ -12,7 +12,7 @@ from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Judged, RuleVersion
 from streams.alerts.limits import Limits
-from streams.announce import target
+from streams.counting.announce import target
 from tests.streams.alerts.closed_panes import NOON, Topic, minute, rule, told
 
 

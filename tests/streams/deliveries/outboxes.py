@@ -7,12 +7,12 @@ from typing import Any
 from schemas.time import SECOND, Micros
 from streams.deliveries.channel import Response
 from streams.deliveries.delivery import Delivery
-from streams.deliveries.endpoint import parse_endpoint
 from streams.deliveries.journal import LOGGED
 from streams.deliveries.lane import Target
 from streams.deliveries.notification import Notification
 from streams.deliveries.outbox import Conclusion, Outbox, Policy, folded_keys
 from streams.deliveries.outcome import Verdict
+from streams.endpoints.endpoint import parse_endpoint
 
 OK = Response(Verdict.DELIVERED, 200)
 BROKEN = Response(Verdict.FAILED, 500, "500 Internal Server Error")

@@ -15,7 +15,7 @@ from schemas.time import clock
 from streams.definitions.definition import Definition
 from streams.definitions.publisher import DefinitionPublisher
 from streams.definitions.topic import DefinitionTopic
-from streams.deliveries.secrets import open_vault
+from streams.endpoints.secrets import open_vault
 from tests.streams.deliveries.drill.receiver import Receiver
 from tests.streams.deliveries.drill.topics import attempts, new_secret, notification, publish, set_up
 from tests.streams.deliveries.drill.worker import Worker

@@ -17,11 +17,11 @@ from infra.ports import free_port
 from streams.deliveries.addresses import AllowList
 from streams.deliveries.channels.webhook import WebhookChannel
 from streams.deliveries.client import DeliveryClient
-from streams.deliveries.endpoint import parse_endpoint
 from streams.deliveries.outcome import Verdict
 from streams.deliveries.rendering import Renderer
 from streams.deliveries.signing import new_secret
 from streams.deliveries.template import render
+from streams.endpoints.endpoint import parse_endpoint
 from tests.streams.deliveries.channels.samples import VAULT, alert, endpoint, of_alerts, secret
 
 ROOT = Path(__file__).parents[3]

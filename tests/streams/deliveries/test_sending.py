@@ -13,12 +13,12 @@ from schemas.time import SECOND, clock
 from schemas.topics import Topic
 from streams.deliveries.bodies import Bodies
 from streams.deliveries.channel import Response
-from streams.deliveries.endpoint import Endpoint
 from streams.deliveries.lane import Target
 from streams.deliveries.notification import Notification
 from streams.deliveries.outbox import Outbox, Policy
 from streams.deliveries.schedule import Schedule
 from streams.deliveries.sending import Sending
+from streams.endpoints.endpoint import Endpoint
 from streams.runtime.errors import MovedError
 from tests.streams.deliveries.outboxes import BROKEN, OK, notification, target
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streams.alerts.rule import RuleBase
-from streams.deliveries.endpoint import Endpoint
+from streams.endpoints.endpoint import Endpoint
 from streams.notifications.notifier import Notifier, Planned, Terms
 from streams.notifications.silence import Acknowledgement, Silence
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from schemas.time import SECOND
 from streams.alerts.rule import Rule, parse_rule
-from streams.deliveries.endpoint import Endpoint, parse_endpoint
+from streams.endpoints.endpoint import Endpoint, parse_endpoint
 
 START = 1_700_000_000 * SECOND
 """2023-11-14 22:13:20 UTC, a Tuesday."""

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.time import HOUR, MINUTE, SECOND
 from streams.alerts.rule import Rule, parse_rule
-from streams.deliveries.endpoint import Endpoint
+from streams.endpoints.endpoint import Endpoint
 from streams.notifications.notifier import Notifier, Planned, Terms
 from streams.notifications.silence import Acknowledgement, Silence, parse_silence
 from tests.streams.notifications.examples import START, alert_record, endpoint_of, rule_of

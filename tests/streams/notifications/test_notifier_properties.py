@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.time import SECOND
 from streams.alerts.rule import Rule
-from streams.deliveries.endpoint import Endpoint
+from streams.endpoints.endpoint import Endpoint
 from streams.notifications.grouping import Intervals
 from streams.notifications.notifier import Terms
 from streams.notifications.silence import Acknowledgement, Silence, parse_silence

@@ -10,7 +10,7 @@ from schemas.codec import Codec
 from schemas.columnar import ColumnarReader
 from schemas.contract import schema
 from schemas.time import MINUTE
-from streams.deliveries.endpoint import Endpoint
+from streams.endpoints.endpoint import Endpoint
 from streams.notifications.subscriptions import Subscriptions
 from tests.streams.notifications.examples import START, endpoint_of
 

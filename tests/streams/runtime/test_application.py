@@ -275,7 +275,7 @@ async def test_an_application_that_has_crashed_is_told_as_such(app: faust.App, e
 
 @pytest.mark.usefixtures("executed")
 async def test_services_that_start_and_stop_are_not_told_of(app: faust.App, ends: Ends) -> None:
-    talkative = ("faust", "mode", "aiokafka", "streams.runtime", "streams.publication")
+    talkative = ("faust", "mode", "aiokafka", "streams.runtime", "streams.counting.publication")
     for name in talkative:
         logging.getLogger(name).setLevel(logging.INFO)
     with pytest.raises(Executed):

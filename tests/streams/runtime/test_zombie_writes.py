@@ -21,15 +21,15 @@ import pytest
 from infra.liveness import Part
 from schemas import topics
 from schemas.topics import Topic
-from streams.deliveries.secrets import open_vault
+from streams.endpoints.secrets import open_vault
 from streams.runtime.entries import Entry
 from streams.runtime.publisher import PatientPublisher
 from streams.runtime.topic_log import TopicLog
 from tests.faults.part import BEFORE_WRITE
 from tests.streams.broker import Broker, process, wait_until
+from tests.streams.counting.test_agent_on_kafka import counted, now, requests
 from tests.streams.deliveries.drill.receiver import Receiver
 from tests.streams.deliveries.drill.topics import attempts, new_secret, notification, publish, set_up
-from tests.streams.test_counting import counted, now, requests
 
 pytestmark = pytest.mark.timeout(300)
 

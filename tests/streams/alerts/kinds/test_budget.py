@@ -18,8 +18,8 @@ from streams.alerts.judged import Judged, RuleVersion
 from streams.alerts.kinds.budget import BudgetRule
 from streams.alerts.kinds.budget.period import period_of
 from streams.alerts.limits import Limits
-from streams.announce import target
 from streams.catalogue.groupings import GROUPINGS
+from streams.counting.announce import target
 from streams.windows.block import pack_rows, row_schema
 from tests.streams.alerts.closed_panes import Topic, minute, rule
 

@@ -22,7 +22,7 @@ from infra import topics
 from infra.kafka import LocalKafka
 from infra.ports import free_port
 from streams.deliveries.notification import Notification
-from streams.deliveries.secrets import open_vault
+from streams.endpoints.secrets import open_vault
 from tests.streams.deliveries.drill.receiver import Receiver
 from tests.streams.deliveries.drill.reconciling import Report, reconcile
 from tests.streams.deliveries.drill.topics import attempts, new_secret, notification, send, set_up

@@ -17,9 +17,9 @@ from schemas.codec import Codec
 from schemas.contract import schema
 from streams.definitions.definition import Definition
 from streams.definitions.publisher import DefinitionPublisher
-from streams.deliveries.endpoint import Endpoint, Secret
 from streams.deliveries.notification import Notification
-from streams.deliveries.secrets import Vault
+from streams.endpoints.endpoint import Endpoint, Secret
+from streams.endpoints.secrets import Vault
 
 _NOTIFICATION: Final = Codec(schema("Notification"))
 _ATTEMPT: Final = Codec(schema("DeliveryAttempt"))

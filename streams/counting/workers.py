@@ -18,8 +18,8 @@ from schemas.registry import SchemaRegistry
 from schemas.time import micros
 from schemas.topics import Topic
 from streams.catalogue.panes import PANES, PaneLength
-from streams.counting import Counting
-from streams.requests import RequestReader
+from streams.counting.agent import Counting
+from streams.counting.requests import RequestReader
 from streams.runtime import harness
 from streams.runtime.agent import Wiring
 from streams.runtime.ledger import PLAIN

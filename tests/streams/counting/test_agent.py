@@ -17,8 +17,8 @@ from schemas.errors import RegistryUnavailableError
 from schemas.time import HOUR, MINUTE, SECOND
 from schemas.topics import WINDOWS
 from streams.catalogue.groupings import SERVICE, TOTAL, USER
-from streams.counting import Counting
-from streams.requests import RequestReader, Requests
+from streams.counting.agent import Counting
+from streams.counting.requests import RequestReader, Requests
 from streams.runtime.errors import MovedError
 from streams.runtime.fetch import Fetch
 from streams.runtime.ledger import State
@@ -50,7 +50,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     clock = Clock()
-    monkeypatch.setattr("streams.counting.clock", clock)
+    monkeypatch.setattr("streams.counting.agent.clock", clock)
     return clock
 
 
@@ -339,7 +339,7 @@ async def test_a_schema_registry_that_is_away_is_waited_for(
     reads: list[int] = []
     reader = Watched(RequestReader(), reads, [RegistryUnavailableError("no answer")])
     counting = await begun(worker, AT_ONCE, reader=reader)
-    with caplog.at_level(logging.WARNING, "streams.counting"):
+    with caplog.at_level(logging.WARNING, "streams.counting.agent"):
         await step(counting, worker, fetch(0, event("a", NOON)))
     assert (reads, worker.waits) == ([0, 0], ["the schema registry: no answer"])
     assert "chat.windows-in-memory: no answer; attempt 2 in " in caplog.text

@@ -8,7 +8,7 @@ import pytest
 from schemas.errors import RefusedError
 from schemas.time import MINUTE
 from streams.catalogue.groupings import TOTAL
-from streams.heads import Head, read_heads
+from streams.counting.heads import Head, read_heads
 from streams.windows.block import Block, BlockKey, pack_rows, read_block, row_schema, write_block
 from tests.streams.windows.requests import NOON
 

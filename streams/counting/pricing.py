@@ -22,8 +22,8 @@ import pyarrow as pa
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import Provider
 
-from streams.columns import coded, compress, integers, present
-from streams.rates import UNPRICED, Rates, rates_of
+from streams.counting.rates import UNPRICED, Rates, rates_of
+from streams.windows.columns import coded, compress, integers, present
 
 COLUMNS = (
     "provider",

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from streams.deliveries.endpoint import parse_endpoint
-from streams.deliveries.errors import EndpointError
+from streams.endpoints.endpoint import parse_endpoint
+from streams.endpoints.errors import EndpointError
 
 HOOK: dict[str, Any] = {"id": "pager", "channel": "webhook", "url": "https://example.org/hook"}
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -12,7 +12,7 @@ from schemas.contract import schema
 from schemas.time import HOUR, MINUTE, SECOND
 from streams.alerts.closed_share import read_share
 from streams.catalogue.groupings import SERVICE, TOTAL
-from streams.publication import Publication
+from streams.counting.publication import Publication
 from streams.runtime.errors import MovedError
 from streams.windows.block import Block, BlockKey, read_rows, write_block
 from streams.windows.panes import Pane

@@ -22,8 +22,8 @@ from pydantic import (
     model_validator,
 )
 
-from streams.deliveries.errors import EndpointError, Fault
-from streams.deliveries.subscription import Subscription
+from streams.endpoints.errors import EndpointError, Fault
+from streams.endpoints.subscription import Subscription
 
 Channel = Literal["webhook", "mail", "slack", "teams", "pagerduty", "alertmanager"]
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from clients.kafka.publisher import Message
 from schemas.time import SECOND, Micros
 from schemas.topics import CLOSED
-from streams import metrics
-from streams.announce import heartbeat, shares
+from streams.counting import metrics
+from streams.counting.announce import heartbeat, shares
 from streams.runtime.ledger import Worker
 from streams.windows.block import Block, BlockKey, read_block, write_block
 from streams.windows.partition import PartitionWindows

@@ -14,7 +14,7 @@ from schemas.raw import RawReader, Source
 from schemas.registry import SchemaRegistry
 from schemas.unpacking import MOST_BYTES
 from schemas.validity import refuse_invalid
-from streams.pricing import PriceList
+from streams.counting.pricing import PriceList
 from streams.runtime.fetch import Fetch
 from streams.windows.repeats import ARRIVED
 

@@ -14,8 +14,8 @@ from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings
 from schemas.time import HOUR, MINUTE, SECOND, clock
 from sinks.tables import prepare
-from streams.alerts import recorded
-from streams.alerts.recorded import RecordedHistory, RecordedPane
+from streams.backtest import recorded
+from streams.backtest.recorded import RecordedHistory, RecordedPane
 from streams.catalogue.groupings import GROUPINGS, Grouping
 from streams.catalogue.measures import LATENCIES
 from streams.windows.block import row_schema

@@ -18,16 +18,16 @@ from streams.alerts.judged import Judged, Question, RuleVersion
 from streams.alerts.kinds import Rule
 from streams.alerts.limits import Limits
 from streams.alerts.measures import SAMPLE_PREFIX
-from streams.alerts.recorded import RecordedPane, RecordedSamples
 from streams.alerts.rule_states import series_of
 from streams.alerts.sampling import Sampling
+from streams.backtest.recorded import RecordedPane, RecordedSamples
 from streams.catalogue.groupings import GROUPINGS, Grouping
 
 SAMPLES_AT_ONCE: Final[Micros] = 10 * SECOND
 
 
 class History(Protocol):
-    """The past, as `streams.alerts.recorded.RecordedHistory` reads it."""
+    """The past, as `streams.backtest.recorded.RecordedHistory` reads it."""
 
     def panes(
         self, grouping: Grouping, pane: str, start: Micros, end: Micros, latencies: Sequence[str] = ()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.deliveries.errors import SecretError
-from streams.deliveries.secrets import Vault, new_key, open_vault
+from streams.endpoints.errors import SecretError
+from streams.endpoints.secrets import Vault, new_key, open_vault
 
 
 def vault(*keys: str) -> Vault:

@@ -14,10 +14,10 @@ from streams.alerts.errors import AlertError
 from streams.alerts.lifecycle import Record
 from streams.alerts.limits import Limits
 from streams.alerts.measures import SAMPLE_GROUPING
-from streams.alerts.replay import History, PaneReplay, ReplayStep, SampleReplay
 from streams.alerts.rule import Rule
+from streams.backtest.replay import History, PaneReplay, ReplayStep, SampleReplay
 from streams.catalogue.panes import JUDGED
-from streams.deliveries.endpoint import Endpoint
+from streams.endpoints.endpoint import Endpoint
 from streams.notifications.notifier import Notifier, Terms
 from streams.notifications.silence import Acknowledgement, Silence
 from streams.notifications.state import Outbox

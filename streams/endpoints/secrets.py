@@ -17,7 +17,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from streams.deliveries.errors import SecretError
+from streams.endpoints.errors import SecretError
 
 KEY_FILE = "secret.key"
 _SETTING = "CHATGAUGE_ACCESS_SECRET_KEY"

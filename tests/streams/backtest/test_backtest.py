@@ -12,16 +12,16 @@ import pyarrow as pa
 import pytest
 
 from schemas.time import DAY, HOUR, MINUTE, SECOND
-from streams.alerts.backtest import Backtested, BacktestError, backtest, settled
 from streams.alerts.closed_share import ClosedShare
 from streams.alerts.judge import Judge
 from streams.alerts.judged import Question, RuleVersion
 from streams.alerts.lifecycle import Record
-from streams.alerts.recorded import RecordedPane, RecordedSamples
 from streams.alerts.rule import Rule, parse_rule
 from streams.alerts.rule_states import series_of
+from streams.backtest.backtest import Backtested, BacktestError, backtest, settled
+from streams.backtest.recorded import RecordedPane, RecordedSamples
 from streams.catalogue.groupings import GROUPINGS, Grouping
-from streams.deliveries.endpoint import Endpoint, parse_endpoint
+from streams.endpoints.endpoint import Endpoint, parse_endpoint
 from streams.notifications.notifier import Terms
 from streams.windows.block import pack_rows, unpack_rows
 from streams.windows.merge import merge

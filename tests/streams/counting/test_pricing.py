@@ -15,7 +15,7 @@ from genai_prices.types import ClauseEquals, ModelInfo, ModelPrice, Provider, Ti
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.pricing import COLUMNS, PriceList
+from streams.counting.pricing import COLUMNS, PriceList
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SCHEMA = {

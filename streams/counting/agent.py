@@ -36,13 +36,13 @@ from schemas.contract import schema
 from schemas.errors import RegistryUnavailableError
 from schemas.time import DAY, SECOND, Micros, clock
 from schemas.topics import Topic
-from streams import metrics
-from streams.announce import shares
 from streams.catalogue.groupings import GROUPINGS
 from streams.catalogue.measures import LATENCIES
-from streams.heads import read_heads
-from streams.publication import Publication
-from streams.requests import RequestReader, Requests
+from streams.counting import metrics
+from streams.counting.announce import shares
+from streams.counting.heads import read_heads
+from streams.counting.publication import Publication
+from streams.counting.requests import RequestReader, Requests
 from streams.runtime.fetch import Fetch
 from streams.runtime.ledger import State, Worker
 from streams.windows.block import write_block

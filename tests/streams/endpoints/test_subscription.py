@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from streams.deliveries.subscription import PropertyFilter, Subscription, matches
+from streams.endpoints.subscription import PropertyFilter, Subscription, matches
 
 ALERT = {
     "severity": "error",

@@ -5,8 +5,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.pricing import PriceList
-from tests.streams.test_pricing import POPULAR, costs, request
+from streams.counting.pricing import PriceList
+from tests.streams.counting.test_pricing import POPULAR, costs, request
 
 PRICES = PriceList()
 tokens = st.integers(0, 10**6)

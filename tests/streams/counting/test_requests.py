@@ -17,7 +17,7 @@ from schemas.errors import Reason, RegistryUnavailableError
 from schemas.raw import RawReader
 from schemas.record_batch import split
 from schemas.registry import SchemaRegistry
-from streams.requests import RequestReader, Requests
+from streams.counting.requests import RequestReader, Requests
 from streams.runtime.fetch import Fetch
 from tests.streams.windows.requests import NOON
 

@@ -38,7 +38,7 @@ import sys
 from streams.windows.partition import PartitionWindows
 def count(*_):
     raise ValueError("it can't be counted")
-from streams.counting import Counting
+from streams.counting.agent import Counting
 warm_up = Counting.warm_up
 def then_fail(counting):
     warm_up(counting)

@@ -1,0 +1,1 @@
+"""Counting: fetches of `chat.requests` become the windows of their partitions, published and announced."""
