@@ -31,8 +31,8 @@ TICK_S = 0.005
 BATCH_BYTES = 1024 * 1024
 _HEADER = 11
 """The wire's header, and the length of the event's id."""
-_ID, _TIME = slice(11, 27), slice(63, 71)
-"""Where id and time lie in a value: before them are only texts of fixed length."""
+_ID, _TIME = slice(11, 27), slice(64, 72)
+"""Where id and time lie in a value: before them are only texts of fixed length, and no conversation."""
 
 
 @dataclass(frozen=True)

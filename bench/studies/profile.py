@@ -28,7 +28,7 @@ KINDS: Final = (
     ("decoding Avro, checking", ("schemas/", "streams/counting/requests")),
     ("packing blocks", ("pack_rows", "write_block", "_pack (streams/windows/state", "streams/windows/block")),
     ("adding to the state", ("streams/windows/state",)),
-    ("counting into groups", ("streams/windows/")),
+    ("counting into groups", ("streams/windows/", "streams/counting/agent")),
     ("announcing closed panes", ("streams/counting/announce", "announce (streams/counting/publication")),
     ("inserting into ClickHouse", ("sinks/insert", "clickhouse_connect")),
     ("making rows", ("sinks/events", "sinks/records", "sinks/writer", "sinks/windows", "/sketches")),

@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from api.errors import BadParameterError
-from api.history.question import Aggregation, Kind, Step, ask
+from api.history.question import Aggregation, Kind, ask
 from api.live.state import Include
 from api.times import parse_span, parse_time
 from infra.clickhouse.compression import decoder, encoder
@@ -17,6 +17,7 @@ from infra.clickhouse.errors import ClickHouseError
 from infra.clickhouse.statement import parse
 from streams.catalogue.groupings import GROUPINGS
 from streams.windows.block import BlockKey
+from streams.windows.periods import Period
 from tests.fuzz.mutation import spoiled
 from traffic.errors import TrafficError
 from traffic.fields import FIELDS, column_map
@@ -181,7 +182,7 @@ class Questions:
             "measure": chance.choice([None, "total", "prompt", "'; DROP", ""]),
             "grouping": chance.choice(list(GROUPINGS)),
             "key": [chance.choice(["a", "", "\0", "é" * 300]) for _ in range(chance.randrange(4))],
-            "step": chance.choice(list(Step)).value,
+            "step": chance.choice(list(Period)).value,
             "zone": chance.choice(["UTC", "Europe/Rome", "America/Havana", "Pacific/Apia", "Africa/Cairo"]),
             "times": times,
             "span": chance.choice(_SPANS),
@@ -202,7 +203,7 @@ class Questions:
                 grouping=case["grouping"],
                 key=case["key"],
                 include=Include.ALL,
-                step=Step(case["step"]),
+                step=Period(case["step"]),
                 zone=ZoneInfo(case["zone"]),
                 start=start,
                 end=end,

@@ -24,7 +24,7 @@ from tests.streams.windows.requests import NOON, frame, request, utc
 from tests.streams.windows.test_partition import EVERY_MINUTE
 
 CODEC = Codec(schema("ClosedPane"))
-MINUTES = Pane("1m", HOUR, MINUTE)
+MINUTES = Pane("1m", HOUR, MINUTE, corrected_for=100 * MINUTE)
 PLAN = Plan(((TOTAL, MINUTES), (SERVICE, MINUTES)), lateness=10 * SECOND)
 
 

@@ -12,7 +12,7 @@ from streams.windows.step import Step
 from tests.streams.windows.requests import NOON, Request, frame
 
 SECONDS = Pane("1s", 15 * MINUTE, SECOND, live_only=True)
-MINUTES = Pane("1m", 26 * HOUR, MINUTE)
+MINUTES = Pane("1m", 26 * HOUR, MINUTE, corrected_for=100 * MINUTE)
 DAYS = Pane("1d", 3 * DAY)
 BY_MINUTE = Plan(((TOTAL, MINUTES),), lateness=10 * SECOND)
 BOTH = Plan(((TOTAL, MINUTES), (TOTAL, SECONDS)), lateness=10 * SECOND, write_every=SECOND)

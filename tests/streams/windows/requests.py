@@ -109,6 +109,7 @@ def varied(count: int, seed: int = 1) -> list[Request]:
             user_id=one_of(None, *(f"u{n}" for n in range(30))),
             workflow=one_of(None, "answer", "sum up"),
             workflow_version=one_of(None, "1", "2"),
+            region=(None, "eu-central-1", "us-east-1")[offset % 3],
             error_type=one_of(None, None, "timeout", "rate_limited"),
             cache_hits=one_of(False, True),
             prompt_tokens=some(10**6),

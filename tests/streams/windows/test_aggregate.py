@@ -31,7 +31,7 @@ SECONDS = Pane("1s", 0, SECOND)
 DAYS = Pane("1d", 0)
 WIDTH = 2184
 """Buckets of a sketch: one for each power of 101/99 that an int64 reaches."""
-SPREAD = Grouping("workflow", ("workflow", "workflow_version"), buckets=5)
+SPREAD = Grouping("workflow", ("workflow", "workflow_version"), "workflows", buckets=5)
 """Two keys, and several blocks."""
 
 
@@ -158,7 +158,7 @@ def test_of_events_without_any_latency_there_is_none() -> None:
 
 def test_keys_are_spread_over_as_few_as_two_blocks() -> None:
     requests = varied(60)
-    grouping = Grouping("model", ("provider", "model"), buckets=2)
+    grouping = Grouping("model", ("provider", "model"), "models", buckets=2)
     shares = list(aggregate(Events(frame(requests)), grouping, DAYS))
     assert [share.bucket for share in shares] == [0, 1]
     for share in shares:

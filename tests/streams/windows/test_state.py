@@ -22,7 +22,7 @@ DAYS = Pane("1d", 0)
 DAY_START = NOON - 12 * 60 * MINUTE
 GROUPED = [
     *(grouping for grouping in GROUPINGS.values() if grouping is not USER),
-    Grouping("user", ("user_id",)),
+    Grouping("user", ("user_id",), "users"),
 ]
 """All of them in one block each; users with latencies too."""
 
