@@ -46,11 +46,12 @@ mutants: $(VENV)/.installed ## which changes no test notices: MODULES="streams/w
 	@$(BIN)/python -m tests.mutants --min $(MIN) $(MODULES)
 
 .PHONY: check
-check: $(VENV)/.installed ## lint, formatting, types, the direction of imports
+check: $(VENV)/.installed ## lint, formatting, types, the direction of imports, names
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m tests.vocabulary
 
 .PHONY: format
 format: $(VENV)/.installed ## format the code and apply safe fixes

@@ -11,7 +11,7 @@ from pathlib import Path
 from infra.errors import DiskFullError, StartFailedError
 from infra.patience import Patience, Signs, cpu_of
 
-_LEASH = Path(__file__).with_name("leash.py")
+_PDEATHSIG = Path(__file__).with_name("pdeathsig.py")
 _LOG_KEPT = 32 * 1024 * 1024
 _NO_SPACE = "No space left on device"
 _REASON = re.compile(r" CRITICAL \S+: \w+ ends: (.+)$")
@@ -48,7 +48,7 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start it; call from a thread that lives as long as the child shall (see `infra.leash`)."""
+        """Start it; call from a thread that lives as long as the child shall (see `infra.pdeathsig`)."""
         if self.running:
             raise StartFailedError(f"{self.name} runs already (pid {self.pid})")
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ class Child:
         with self.log.open("ab") as output:
             self._log_start = output.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *self.command],
+                [sys.executable, "-I", "-S", str(_PDEATHSIG), str(os.getpid()), *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

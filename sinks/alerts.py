@@ -9,7 +9,7 @@ from typing import Final
 from schemas.registry import SchemaRegistry
 from schemas.topics import ALERTS, DECISIONS, DELIVERIES, NOTIFICATIONS, Topic
 from schemas.unpacking import MOST_BYTES
-from sinks.poison import Limit
+from sinks.dlq_limit import DlqLimit
 from sinks.records import Clock, RecordWriter
 
 TABLES: Final = (
@@ -25,7 +25,7 @@ def writers(
     clock: Clock,
     registry: SchemaRegistry | None = None,
     *,
-    limit: Limit | None = None,
+    limit: DlqLimit | None = None,
     most_bytes: int = MOST_BYTES,
 ) -> list[tuple[Topic, RecordWriter]]:
     """The writer of each topic."""

@@ -17,7 +17,7 @@ from infra.liveness import Unit
 from schemas.topics import Topic
 from sinks.errors import TopicRecreatedError
 from sinks.metrics import SinkMetrics
-from sinks.writer import Fetch, Tenure
+from sinks.writer import Assignment, Fetch
 
 _LOG: Final = logging.getLogger(__name__)
 _POLL_MS: Final = 200
@@ -50,7 +50,7 @@ _SETTINGS: Final[Mapping[str, Any]] = {
     "max_poll_interval_ms": _DAY_MS,
 }
 
-StoredOffset = Callable[[Tenure], Awaitable[int | None]]
+StoredOffset = Callable[[Assignment], Awaitable[int | None]]
 """The highest offset that ClickHouse has of a partition; None when it has none, or can't say."""
 
 
@@ -80,17 +80,17 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._budget = Budget()
         self._consumer = new_consumer(bootstrap, group_id=group_of(topic), **_SETTINGS)
         self._epoch = 0
-        self._held: frozenset[Tenure] = frozenset()
-        self._unplaced: set[Tenure] = set()
-        self._next: dict[Tenure, int] = {}
-        self._written: dict[Tenure, int] = {}
-        self._committed: dict[Tenure, tuple[int, str]] = {}
-        self._halted: dict[Tenure, str] = {}
+        self._held: frozenset[Assignment] = frozenset()
+        self._unplaced: set[Assignment] = set()
+        self._next: dict[Assignment, int] = {}
+        self._written: dict[Assignment, int] = {}
+        self._committed: dict[Assignment, tuple[int, str]] = {}
+        self._halted: dict[Assignment, str] = {}
         self._committing = asyncio.Lock()
         self._confirmed = -math.inf
 
     @property
-    def held(self) -> frozenset[Tenure]:
+    def held(self) -> frozenset[Assignment]:
         """The present assignments."""
         return self._held
 
@@ -122,8 +122,8 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._unit.wait_for(_ASSIGNMENT)
         self._unit.starts_anew()
         await self._before_leaving()
-        for tenure in self._held:
-            self._forget_gauges(tenure)
+        for assignment in self._held:
+            self._forget_gauges(assignment)
         self._held = frozenset()
         self._halted.clear()
         self._unit.resumed()
@@ -139,7 +139,7 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._confirmed = time.monotonic()
         partitions = list(assigned)
         self._consumer.pause(*partitions)
-        self._held = frozenset(Tenure(tp.partition, self._epoch) for tp in partitions)
+        self._held = frozenset(Assignment(tp.partition, self._epoch) for tp in partitions)
         self._unplaced = set(self._held)
         self._unit.wait_for(None)
         self._tell_started()
@@ -150,10 +150,10 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         That is past the highest offset stored, or the committed offset where that is greater: retention
         may have emptied the table. Raises TopicRecreatedError when either lies beyond the partition's end.
         """
-        for tenure in sorted(self._unplaced, key=lambda tenure: tenure.partition):
-            tp = self._tp(tenure)
-            stored = await self._stored_offset(tenure)
-            if tenure not in self._held:
+        for assignment in sorted(self._unplaced, key=lambda assignment: assignment.partition):
+            tp = self._tp(assignment)
+            stored = await self._stored_offset(assignment)
+            if assignment not in self._held:
                 return
             try:
                 async with self._unit.bounded(f"the offsets of {tp}", _ANSWERED_WITHIN_S):
@@ -164,13 +164,13 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
                 _LOG.info("%s: %s; placing it again", tp, error)
                 await asyncio.sleep(_POLL_MS / 1000)
                 return
-            start = self._start_of(tenure, stored, committed, begin, end)
-            if tenure not in self._held:
+            start = self._start_of(assignment, stored, committed, begin, end)
+            if assignment not in self._held:
                 return
             self._consumer.seek(tp, start)
             self._consumer.resume(tp)
-            self._unplaced.discard(tenure)
-            self._next[tenure] = self._written[tenure] = start
+            self._unplaced.discard(assignment)
+            self._next[assignment] = self._written[assignment] = start
         self._tell_started()
 
     def _tell_started(self) -> None:
@@ -178,16 +178,16 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             self._unit.started()
 
     def _start_of(
-        self, tenure: Tenure, stored: int | None, committed: int | None, begin: int, end: int
+        self, assignment: Assignment, stored: int | None, committed: int | None, begin: int, end: int
     ) -> int:
         reached = max((stored + 1) if stored is not None else 0, committed or 0)
         if reached > end:
             where = f"the consumer group {group_of(self._topic)}"
             if stored is not None and stored + 1 == reached:
                 where = "ClickHouse"
-            raise TopicRecreatedError(self._topic.name, tenure.partition, end, reached, where)
+            raise TopicRecreatedError(self._topic.name, assignment.partition, end, reached, where)
         if (stored is not None or committed is not None) and reached < begin:
-            self._miss(tenure, reached, begin)
+            self._miss(assignment, reached, begin)
         return max(reached, begin)
 
     async def gather(self, linger: float, most_records: int, stopping: asyncio.Event) -> list[Fetch]:
@@ -197,7 +197,7 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         Who has enough for an insert, and finds nothing more at hand, waits no longer.
         """
         until = time.monotonic() + linger
-        found: dict[Tenure, list[Fetched]] = {}
+        found: dict[Assignment, list[Fetched]] = {}
         self._budget.fill(most_records, _MOST_BYTES)
         while not (self._budget.is_spent or stopping.is_set()):
             left = until - time.monotonic()
@@ -207,19 +207,19 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             fetched = await self._poll(min(left * 1000, _GLANCE_MS if is_worth_it else _POLL_MS))
             if not fetched and is_worth_it:
                 break
-            tenures = {tenure.partition: tenure for tenure in self._held}
+            assignments = {assignment.partition: assignment for assignment in self._held}
             for tp, parts in fetched.items():
-                tenure = tenures.get(tp.partition)
-                if tenure is None or tenure in self._unplaced or tenure in self._halted:
+                assignment = assignments.get(tp.partition)
+                if assignment is None or assignment in self._unplaced or assignment in self._halted:
                     continue
                 # Whoever asks for what retention has deleted is sent to where the log begins now. Offsets of
                 # no record (compaction, ends of transactions) lie within what is fetched.
-                self._miss(tenure, self._next.get(tenure, parts[0].first), parts[0].first)
-                found.setdefault(tenure, []).extend(parts)
-                self._next[tenure] = parts[-1].next_offset
+                self._miss(assignment, self._next.get(assignment, parts[0].first), parts[0].first)
+                found.setdefault(assignment, []).extend(parts)
+                self._next[assignment] = parts[-1].next_offset
         if found:
             self._unit.progress()
-        fetches = [Fetch(tenure, joined(parts)) for tenure, parts in found.items()]
+        fetches = [Fetch(assignment, joined(parts)) for assignment, parts in found.items()]
         self._metrics.records.labels(self._topic.name).inc(sum(fetch.fetched.count for fetch in fetches))
         return fetches
 
@@ -239,28 +239,30 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             _LOG.warning("%s: %s; fetching again", self._topic.name, error)
             return {}
 
-    def _miss(self, tenure: Tenure, expected: int, begin: int) -> None:
+    def _miss(self, assignment: Assignment, expected: int, begin: int) -> None:
         if self._topic.config.get("cleanup.policy") == "delete" and begin > expected:
             self._metrics.missed.labels(self._topic.name).inc(begin - expected)
             _LOG.error(
                 "%s/%d: offsets %d to %d were deleted by retention before they could be written",
                 self._topic.name,
-                tenure.partition,
+                assignment.partition,
                 expected,
                 begin - 1,
             )
 
-    def halt(self, tenure: Tenure, why: str) -> None:
+    def halt(self, assignment: Assignment, why: str) -> None:
         """Reads no more of the partition. `why` goes with the next commit, for others to see."""
-        if tenure in self._next:
-            self._consumer.pause(self._tp(tenure))
-            self._halted[tenure] = why
-            self._unit.halted(tenure.partition, why)
-            self._metrics.halted.labels(self._topic.name, str(tenure.partition)).set(1)
+        if assignment in self._next:
+            self._consumer.pause(self._tp(assignment))
+            self._halted[assignment] = why
+            self._unit.halted(assignment.partition, why)
+            self._metrics.halted.labels(self._topic.name, str(assignment.partition)).set(1)
 
-    async def commit(self, positions: Mapping[Tenure, int]) -> None:
+    async def commit(self, positions: Mapping[Assignment, int]) -> None:
         """Commits those of the partitions still held. One that fails is made up by `make_up`."""
-        self._written.update({tenure: at for tenure, at in positions.items() if tenure in self._held})
+        self._written.update(
+            {assignment: at for assignment, at in positions.items() if assignment in self._held}
+        )
         await self.make_up()
 
     async def make_up(self) -> None:
@@ -271,24 +273,24 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             if fresh:
                 await self._commit(fresh)
 
-    async def confirm(self, tenure: Tenure) -> None:
+    async def confirm(self, assignment: Assignment) -> None:
         """Returns once Kafka has confirmed that the partition is ours, or when it no longer is."""
-        with self._unit.waiting(f"Kafka, to confirm that partition {tenure.partition} is ours"):
-            while tenure in self._held and time.monotonic() > self._confirmed + _ASK_AGAIN_S:
-                if not await self._asked(tenure):
+        with self._unit.waiting(f"Kafka, to confirm that partition {assignment.partition} is ours"):
+            while assignment in self._held and time.monotonic() > self._confirmed + _ASK_AGAIN_S:
+                if not await self._asked(assignment):
                     await asyncio.sleep(_POLL_MS / 1000)
 
-    async def _asked(self, tenure: Tenure) -> bool:
+    async def _asked(self, assignment: Assignment) -> bool:
         async with self._committing:
             if time.monotonic() <= self._confirmed + _ASK_AGAIN_S:
                 return True
-            if tenure not in self._written:
+            if assignment not in self._written:
                 return False
             # A commit is what Kafka refuses to a sink that is no longer of the group.
-            position = (self._written[tenure], self._halted.get(tenure, ""))
+            position = (self._written[assignment], self._halted.get(assignment, ""))
             try:
                 async with asyncio.timeout(_CONFIRMED_WITHIN_S):
-                    return await self._commit({tenure: position})
+                    return await self._commit({assignment: position})
             except TimeoutError:
                 return False
 
@@ -296,12 +298,12 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         """Whether Kafka has confirmed a moment ago that the partitions are ours. For any thread."""
         return time.monotonic() < self._confirmed + _FRESH_S
 
-    async def _commit(self, positions: Mapping[Tenure, tuple[int, str]]) -> bool:
+    async def _commit(self, positions: Mapping[Assignment, tuple[int, str]]) -> bool:
         asked = time.monotonic()
         try:
             async with self._unit.bounded("a commit", _ANSWERED_WITHIN_S):
                 await self._consumer.commit(
-                    {self._tp(tenure): position for tenure, position in positions.items()}
+                    {self._tp(assignment): position for assignment, position in positions.items()}
                 )
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             self._metrics.commit_failures.labels(self._topic.name).inc()
@@ -321,7 +323,7 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             return
         try:
             async with self._unit.bounded("the end offsets", _ANSWERED_WITHIN_S, progress=False):
-                ends = await self._consumer.end_offsets([self._tp(tenure) for tenure in held])
+                ends = await self._consumer.end_offsets([self._tp(assignment) for assignment in held])
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             _LOG.info("%s: the lag is not known: %s", self._topic.name, error)
             if held == self._held and self._unit.is_started:
@@ -330,27 +332,29 @@ class TopicConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         if held != self._held or not self._unit.is_started:
             return
         self._unit.wait_for(None)
-        for tenure in held:
-            written = self._written.get(tenure)
+        for assignment in held:
+            written = self._written.get(assignment)
             if written is not None:
-                lag = max(0, ends[self._tp(tenure)] - written)
-                self._metrics.lag.labels(self._topic.name, str(tenure.partition)).set(lag)
-        self._unit.work(any([await self._awaits(tenure, ends[self._tp(tenure)]) for tenure in held]))
+                lag = max(0, ends[self._tp(assignment)] - written)
+                self._metrics.lag.labels(self._topic.name, str(assignment.partition)).set(lag)
+        self._unit.work(
+            any([await self._awaits(assignment, ends[self._tp(assignment)]) for assignment in held])
+        )
 
-    async def _awaits(self, tenure: Tenure, end: int) -> bool:
+    async def _awaits(self, assignment: Assignment, end: int) -> bool:
         """Whether a partition that is taken has not been fetched to its end: by the position, which passes
         what is no record, such as the end of a transaction."""
-        if tenure not in self._next or tenure in self._halted:
+        if assignment not in self._next or assignment in self._halted:
             return False
         try:
             async with asyncio.timeout(_POLL_MS / 1000):
-                return bool(await self._consumer.position(self._tp(tenure)) < end)
+                return bool(await self._consumer.position(self._tp(assignment)) < end)
         except (KafkaError, IllegalStateError, TimeoutError):
             return False
 
-    def _forget_gauges(self, tenure: Tenure) -> None:
+    def _forget_gauges(self, assignment: Assignment) -> None:
         for gauge in (self._metrics.lag, self._metrics.halted):
-            gauge.remove(self._topic.name, str(tenure.partition))
+            gauge.remove(self._topic.name, str(assignment.partition))
 
-    def _tp(self, tenure: Tenure) -> TopicPartition:
-        return TopicPartition(self._topic.name, tenure.partition)
+    def _tp(self, assignment: Assignment) -> TopicPartition:
+        return TopicPartition(self._topic.name, assignment.partition)

@@ -12,7 +12,7 @@ from schemas.topics import DEAD_LETTERS, Topic
 from schemas.unpacking import MOST_BYTES
 from sinks.metrics import SinkMetrics
 from sinks.records import as_arrow
-from sinks.writer import Fetch, Insert, Step, Tenure
+from sinks.writer import Assignment, Fetch, Insert, Step
 
 TABLE: Final = "dead_letters"
 _LOG: Final = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class DeadLetterWriter:
         self._reader = RawReader(schema(DEAD_LETTERS.record), limit=most_bytes)
 
     def take(
-        self, fetches: Sequence[Fetch], held: frozenset[Tenure], now: float, *, last: bool = False
+        self, fetches: Sequence[Fetch], held: frozenset[Assignment], now: float, *, last: bool = False
     ) -> Step:
         """See `sinks.writer.Writer`."""
         inserts = []
@@ -45,5 +45,5 @@ class DeadLetterWriter:
             if batch.frame.height:
                 frame = batch.frame.with_columns(pl.lit(fetch.partition, pl.Int32).alias("_partition"))
                 token = f"{self._topic}/{fetch.partition}/{frame['_offset'][0]}-{frame['_offset'][-1]}"
-                inserts.append(Insert(TABLE, as_arrow(frame), token, fetch.tenure))
-        return Step((), inserts, {fetch.tenure: fetch.next_offset for fetch in fetches})
+                inserts.append(Insert(TABLE, as_arrow(frame), token, fetch.assignment))
+        return Step((), inserts, {fetch.assignment: fetch.next_offset for fetch in fetches})

@@ -5,7 +5,7 @@ import polars as pl
 from schemas.registry import SchemaRegistry
 from schemas.topics import REQUESTS, Topic
 from schemas.unpacking import MOST_BYTES
-from sinks.poison import Limit
+from sinks.dlq_limit import DlqLimit
 from sinks.records import Clock, RecordWriter
 from streams.counting.pricing import PriceList
 
@@ -18,7 +18,7 @@ def writer(
     registry: SchemaRegistry | None = None,
     topic: Topic = REQUESTS,
     *,
-    limit: Limit | None = None,
+    limit: DlqLimit | None = None,
     most_bytes: int = MOST_BYTES,
 ) -> RecordWriter:
     """The writer of the raw requests."""

@@ -27,12 +27,12 @@ from infra.tasks import ended
 from schemas.registry import SchemaRegistry
 from schemas.topics import DEAD_LETTERS, REQUESTS, SAMPLES, SPANS, USAGE, WINDOWS, Topic
 from sinks import alerts, events, samples, spans
+from sinks.dead_letter_producer import DeadLetterProducer
 from sinks.dead_letters import DeadLetterWriter
+from sinks.dlq_limit import DlqLimit
 from sinks.errors import SinkError
 from sinks.insert import Store
-from sinks.letters import DeadLetterBox
 from sinks.metrics import SinkMetrics
-from sinks.poison import Limit
 from sinks.rebuild.automatic import AutomaticRebuild
 from sinks.rebuild.history import History
 from sinks.sink import Sink
@@ -87,7 +87,7 @@ async def serve(
         return
     registry = SchemaRegistry(settings.registry.url) if settings.registry.url else None
     store = Store(lambda: connect(settings.clickhouse), metrics)
-    box = DeadLetterBox(settings.kafka.bootstrap, metrics)
+    box = DeadLetterProducer(settings.kafka.bootstrap, metrics)
     needed: dict[str, Coroutine[Any, Any, None]] = {}
     for topic, writer in writers(settings, metrics, registry):
         sink = Sink(
@@ -129,7 +129,7 @@ def writers(
 ) -> list[tuple[Topic, Writer]]:
     """The writer of each topic that goes to ClickHouse."""
     clock = _now_us
-    limit = Limit(settings.sink.dead_letter_share, settings.sink.dead_letter_window)
+    limit = DlqLimit(settings.sink.dead_letter_share, settings.sink.dead_letter_window)
     most = settings.kafka.max_unpacked_bytes
     blocks = [
         (

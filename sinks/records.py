@@ -18,9 +18,9 @@ from schemas.registry import SchemaRegistry
 from schemas.topics import Topic
 from schemas.unpacking import MOST_BYTES
 from schemas.validity import refuse_invalid
-from sinks.poison import Halt, Limit, Tally
+from sinks.dlq_limit import DlqLimit, Halt, Tally
 from sinks.refused import Letters, Refused
-from sinks.writer import Fetch, Insert, Step, Tenure
+from sinks.writer import Assignment, Fetch, Insert, Step
 
 FEW_VALUED: Final = frozenset(
     [
@@ -71,7 +71,7 @@ class RecordWriter:
         *,
         enrich: Enrich | None = None,
         registry: SchemaRegistry | None = None,
-        limit: Limit | None = None,
+        limit: DlqLimit | None = None,
         most_bytes: int = MOST_BYTES,
     ) -> None:
         self.table = table
@@ -80,34 +80,36 @@ class RecordWriter:
         self._enrich = enrich
         self._reader = RawReader(schema(topic.record), registry=registry, limit=most_bytes)
         self._threads = ThreadPoolExecutor(_THREADS, f"reading {topic.name}")
-        self._limit = limit or Limit()
-        self._tallies: dict[Tenure, Tally] = {}
+        self._limit = limit or DlqLimit()
+        self._tallies: dict[Assignment, Tally] = {}
 
     def take(
-        self, fetches: Sequence[Fetch], held: frozenset[Tenure], now: float, *, last: bool = False
+        self, fetches: Sequence[Fetch], held: frozenset[Assignment], now: float, *, last: bool = False
     ) -> Step:
         """See `sinks.writer.Writer`. Raises RegistryUnavailableError, having taken nothing."""
-        self._tallies = {tenure: tally for tenure, tally in self._tallies.items() if tenure in held}
+        self._tallies = {
+            assignment: tally for assignment, tally in self._tallies.items() if assignment in held
+        }
         rows = self._reader.read([fetch.source for fetch in fetches], self._threads)
         refused: list[Refused] = []
         inserts: list[Insert] = []
-        positions: dict[Tenure, int] = {}
-        halts: dict[Tenure, Halt] = {}
+        positions: dict[Assignment, int] = {}
+        halts: dict[Assignment, Halt] = {}
         begins = [0, *rows.ends]
         for source, (fetch, batch) in enumerate(zip(fetches, rows.apart(self._checked(rows)), strict=True)):
             begin, end = begins[source : source + 2]
-            tally = self._tallies.setdefault(fetch.tenure, Tally(self._limit))
+            tally = self._tallies.setdefault(fetch.assignment, Tally(self._limit))
             halt = tally.judge(fetch.partition, end - begin, batch.refused, _lost(rows, source, batch))
             if halt is not None:
-                halts[fetch.tenure] = halt
+                halts[fetch.assignment] = halt
                 continue
             arrived = rows.arrived_us[begin:end]
             refused += [
                 Refused(source, fetch.partition, int(arrived[refusal.index]), refusal)
                 for refusal in batch.refused
             ]
-            inserts += self._inserts(fetch.tenure, batch.frame, arrived[batch.indices])
-            positions[fetch.tenure] = fetch.next_offset
+            inserts += self._inserts(fetch.assignment, batch.frame, arrived[batch.indices])
+            positions[fetch.assignment] = fetch.next_offset
         letters = Letters(self._topic.name, rows, refused, self._clock()) if refused else ()
         return Step(letters, inserts, positions, halts)
 
@@ -121,19 +123,21 @@ class RecordWriter:
             batch = replace(batch, frame=self._enrich(batch.frame))
         return batch
 
-    def _inserts(self, tenure: Tenure, frame: pl.DataFrame, arrived: npt.NDArray[np.int64]) -> list[Insert]:
+    def _inserts(
+        self, assignment: Assignment, frame: pl.DataFrame, arrived: npt.NDArray[np.int64]
+    ) -> list[Insert]:
         if frame.height == 0:
             return []
         frame = frame.with_columns(
             pl.Series("arrived_at", arrived).cast(pl.Datetime("us", "UTC")),
-            pl.lit(tenure.partition, pl.Int32).alias("_partition"),
+            pl.lit(assignment.partition, pl.Int32).alias("_partition"),
         )
-        return [self._insert(tenure, frame[start:end]) for start, end in runs(arrived // _DAY_US)]
+        return [self._insert(assignment, frame[start:end]) for start, end in runs(arrived // _DAY_US)]
 
-    def _insert(self, tenure: Tenure, frame: pl.DataFrame) -> Insert:
+    def _insert(self, assignment: Assignment, frame: pl.DataFrame) -> Insert:
         first, last = frame["_offset"][0], frame["_offset"][-1]
-        token = f"{self._topic.name}/{tenure.partition}/{first}-{last}"
-        return Insert(self.table, as_arrow(frame), token, tenure)
+        token = f"{self._topic.name}/{assignment.partition}/{first}-{last}"
+        return Insert(self.table, as_arrow(frame), token, assignment)
 
 
 def _lost(rows: Rows, source: int, batch: Batch) -> dict[int, int]:

@@ -3,7 +3,7 @@
 from schemas.registry import SchemaRegistry
 from schemas.topics import SAMPLES
 from schemas.unpacking import MOST_BYTES
-from sinks.poison import Limit
+from sinks.dlq_limit import DlqLimit
 from sinks.records import Clock, RecordWriter
 
 TABLE = "samples"
@@ -13,7 +13,7 @@ def writer(
     clock: Clock,
     registry: SchemaRegistry | None = None,
     *,
-    limit: Limit | None = None,
+    limit: DlqLimit | None = None,
     most_bytes: int = MOST_BYTES,
 ) -> RecordWriter:
     """The writer of the raw samples."""

@@ -18,11 +18,11 @@ from infra.tasks import ended
 from schemas.errors import RegistryUnavailableError
 from schemas.topics import Topic
 from sinks.consumer import TopicConsumer
+from sinks.dead_letter_producer import DeadLetterProducer, Unsent
+from sinks.dlq_limit import WHAT_TO_DO
 from sinks.insert import Abandoned, Store
-from sinks.letters import DeadLetterBox, Unsent
 from sinks.metrics import SinkMetrics
-from sinks.poison import WHAT_TO_DO
-from sinks.writer import Fetch, Insert, Step, Tenure, Writer
+from sinks.writer import Assignment, Fetch, Insert, Step, Writer
 
 _GRACE_S: Final = 6.0
 """How long an insert may still take when the sink stops or the partition goes to another."""
@@ -36,18 +36,20 @@ class _Claim:
     """Holds while the partition is this sink's. Rows of no partition may always be written."""
 
     consumer: TopicConsumer
-    tenure: Tenure | None
+    assignment: Assignment | None
     giving_up: asyncio.Event
 
     def wanted(self) -> bool:
-        return not self.giving_up.is_set() and (self.tenure is None or self.tenure in self.consumer.held)
+        return not self.giving_up.is_set() and (
+            self.assignment is None or self.assignment in self.consumer.held
+        )
 
     def is_fresh(self) -> bool:
-        return self.wanted() and (self.tenure is None or self.consumer.is_fresh())
+        return self.wanted() and (self.assignment is None or self.consumer.is_fresh())
 
     async def confirm(self) -> None:
-        if self.tenure is not None:
-            await self.consumer.confirm(self.tenure)
+        if self.assignment is not None:
+            await self.consumer.confirm(self.assignment)
 
 
 class Sink:
@@ -77,7 +79,7 @@ class Sink:
         *,
         bootstrap: str,
         store: Store,
-        box: DeadLetterBox,
+        box: DeadLetterProducer,
         metrics: SinkMetrics,
         settings: SinkSettings,
         part: Part | None = None,
@@ -134,7 +136,7 @@ class Sink:
 
     def holds(self, partition: int) -> bool:
         """Whether this sink reads the partition now. For any thread."""
-        return any(tenure.partition == partition for tenure in self._consumer.held)
+        return any(assignment.partition == partition for assignment in self._consumer.held)
 
     async def _started(self) -> bool:
         """Waits for Kafka. False when told to stop before it answers."""
@@ -213,9 +215,9 @@ class Sink:
     async def _halt(self, step: Step | None) -> None:
         if step is None or not step.halts:
             return
-        for tenure, halt in step.halts.items():
+        for assignment, halt in step.halts.items():
             _LOG.error("%s: halted: %s %s", self._topic.name, halt.found, WHAT_TO_DO)
-            self._consumer.halt(tenure, halted(f"{halt.found} {WHAT_TO_DO}"))
+            self._consumer.halt(assignment, halted(f"{halt.found} {WHAT_TO_DO}"))
         await self._consumer.make_up()
 
     async def _place(self) -> None:
@@ -224,13 +226,13 @@ class Sink:
         except Abandoned:
             _LOG.info("%s: the partition went away before it was placed", self._topic.name)
 
-    async def _stored_offset(self, tenure: Tenure) -> int | None:
+    async def _stored_offset(self, assignment: Assignment) -> int | None:
         if not self._writer.stores_every_offset:
             return None
         return await self._store.highest_offset(
             self._writer.table,
-            tenure.partition,
-            lambda: not self._stopping.is_set() and self._holds(tenure),
+            assignment.partition,
+            lambda: not self._stopping.is_set() and self._holds(assignment),
             self._unit,
         )
 
@@ -262,9 +264,9 @@ class Sink:
             await self._box.send(step.letters, lambda: not self._giving_up.is_set(), self._unit)
         except Unsent:
             return
-        in_order: dict[Tenure | None, list[Insert]] = {}
+        in_order: dict[Assignment | None, list[Insert]] = {}
         for insert in step.inserts:
-            in_order.setdefault(insert.tenure, []).append(insert)
+            in_order.setdefault(insert.assignment, []).append(insert)
         made = await asyncio.gather(*map(self._insert, in_order.values()), return_exceptions=True)
         for outcome in made:
             if isinstance(outcome, BaseException):
@@ -277,7 +279,7 @@ class Sink:
         """Makes one partition's inserts, one after the other. False when the sink gives up before the end."""
         for insert in inserts:
             try:
-                claim = _Claim(self._consumer, insert.tenure, self._giving_up)
+                claim = _Claim(self._consumer, insert.assignment, self._giving_up)
                 await self._store.insert(insert, claim, self._unit)
             except Abandoned:
                 self._metrics.abandoned.labels(self._topic.name).inc()
@@ -287,8 +289,8 @@ class Sink:
                 self._metrics.rows.labels(self._topic.name, insert.table).inc(insert.rows.num_rows)
         return True
 
-    def _holds(self, tenure: Tenure) -> bool:
-        return tenure in self._consumer.held
+    def _holds(self, assignment: Assignment) -> bool:
+        return assignment in self._consumer.held
 
     async def _wind_up(self) -> None:
         """Lets what is being written end, if it does so soon."""

@@ -13,11 +13,11 @@ from schemas.record_batch import RecordBatch
 from schemas.records import KafkaRecord
 from schemas.topics import Topic
 from schemas.unpacking import MOST_BYTES
-from sinks.folding import Arrival, Folding, version
+from sinks.coalescing import Arrival, Coalescing, version
 from sinks.metrics import SinkMetrics
 from sinks.records import Clock
 from sinks.window_rows import TABLE, WindowRows, tables
-from sinks.writer import Fetch, Insert, Step, Tenure
+from sinks.writer import Assignment, Fetch, Insert, Step
 from streams.catalogue.panes import PANES
 from streams.windows.block import Block, read_block
 
@@ -53,25 +53,25 @@ class WindowWriter:
         self._timezone = timezone
         self._max_rows = max_rows
         self._most_bytes = most_bytes
-        self._folding = Folding(open_pane_interval.total_seconds())
-        self._next: dict[Tenure, int] = {}
+        self._coalescing = Coalescing(open_pane_interval.total_seconds())
+        self._next: dict[Assignment, int] = {}
 
     def take(
-        self, fetches: Sequence[Fetch], held: frozenset[Tenure], now: float, *, last: bool = False
+        self, fetches: Sequence[Fetch], held: frozenset[Assignment], now: float, *, last: bool = False
     ) -> Step:
         """See `sinks.writer.Writer`."""
-        self._folding.forget_all_but(held)
-        self._next = {tenure: offset for tenure, offset in self._next.items() if tenure in held}
-        folded = self._folding.folded
+        self._coalescing.forget_all_but(held)
+        self._next = {assignment: offset for assignment, offset in self._next.items() if assignment in held}
+        folded = self._coalescing.folded
         for fetch in fetches:
             for record in fetch.records(partial(self._refuse_batch, fetch.partition), self._most_bytes):
                 block = self._read(fetch.partition, record)
                 if block is not None and block.key.pane in _PANES:
-                    self._folding.add(Arrival(fetch.tenure, record.offset, block))
-            self._next[fetch.tenure] = fetch.next_offset
-        self._metrics.blocks_folded.labels(self._topic.name).inc(self._folding.folded - folded)
-        arrivals = self._folding.due(now, everything=last)
-        positions = {**self._next, **self._folding.first_held(self._next)}
+                    self._coalescing.add(Arrival(fetch.assignment, record.offset, block))
+            self._next[fetch.assignment] = fetch.next_offset
+        self._metrics.blocks_folded.labels(self._topic.name).inc(self._coalescing.folded - folded)
+        arrivals = self._coalescing.due(now, everything=last)
+        positions = {**self._next, **self._coalescing.first_held(self._next)}
         return Step((), self._inserts(arrivals), positions)
 
     def _read(self, partition: int, record: KafkaRecord) -> Block | None:
@@ -90,7 +90,7 @@ class WindowWriter:
         try:
             rows = block.rows
         except RefusedError as error:
-            self._refuse(arrival.tenure.partition, arrival.offset, error)
+            self._refuse(arrival.assignment.partition, arrival.offset, error)
             return None
         return WindowRows(
             block.key,

@@ -13,11 +13,11 @@ from clients.kafka.fetched import Fetched
 from schemas.raw import Source
 from schemas.record_batch import RecordBatch
 from schemas.records import KafkaRecord, readable
-from sinks.poison import Halt
+from sinks.dlq_limit import Halt
 
 
 @dataclass(frozen=True)
-class Tenure:
+class Assignment:
     """One assignment of a partition to this consumer. Taken away and given back, it is another."""
 
     partition: int
@@ -28,12 +28,12 @@ class Tenure:
 class Fetch:
     """What was fetched of one partition. It may hold no record: then only the position has moved on."""
 
-    tenure: Tenure
+    assignment: Assignment
     fetched: Fetched
 
     @property
     def partition(self) -> int:
-        return self.tenure.partition
+        return self.assignment.partition
 
     @property
     def next_offset(self) -> int:
@@ -58,7 +58,7 @@ class Insert:
     rows: pa.Table
     token: str
     """Names the content: ClickHouse takes a token once, so that an insert can safely be sent again."""
-    tenure: Tenure | None = None
+    assignment: Assignment | None = None
     """Only to be made while the partition is held; None when a late one does no harm."""
 
 
@@ -69,9 +69,9 @@ class Step:
     letters: Sequence[Mapping[str, Any]] = ()
     """DeadLetter records, with their keys and values whole."""
     inserts: Sequence[Insert] = ()
-    positions: Mapping[Tenure, int] = field(default_factory=dict)
+    positions: Mapping[Assignment, int] = field(default_factory=dict)
     """Per partition the first offset that a restart has to read again."""
-    halts: Mapping[Tenure, Halt] = field(default_factory=dict)
+    halts: Mapping[Assignment, Halt] = field(default_factory=dict)
     """Partitions of which nothing was taken, and no more is to be read."""
 
 
@@ -87,7 +87,7 @@ class Writer(Protocol):
         ...
 
     def take(
-        self, fetches: Sequence[Fetch], held: frozenset[Tenure], now: float, *, last: bool = False
+        self, fetches: Sequence[Fetch], held: frozenset[Assignment], now: float, *, last: bool = False
     ) -> Step:
         """The step for these fetches. Must not block on anything outside, nor raise for bad records.
 

@@ -35,7 +35,7 @@ OpenStateParameter = Annotated[
     list[Literal["pending", "firing"]],
     Query(description="Only alerts in this state; repeat it for both."),
 ]
-StateParameter = Annotated[
+AlertStateParameter = Annotated[
     list[Literal["pending", "firing", "resolved"]],
     Query(description="Only alerts that are in this state now; repeat it for several."),
 ]
@@ -90,7 +90,7 @@ async def history(
     archive: ArchiveDep,
     start: StartParameter = None,
     end: EndParameter = None,
-    state: StateParameter = [],  # noqa: B006
+    state: AlertStateParameter = [],  # noqa: B006
     severity: SeverityParameter = [],  # noqa: B006
     rule: RuleParameter = None,
     label: LabelParameter = [],  # noqa: B006

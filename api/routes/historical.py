@@ -22,11 +22,11 @@ from streams.catalogue.measures import LABELS, TOKENS
 from streams.windows.periods import Period
 
 KindParameter = Annotated[Kind, Query(alias="type", description="What the series show.")]
-StartParameter = Annotated[
+SeriesStartParameter = Annotated[
     str | None,
     Query(description="ISO 8601, UTC unless it says otherwise. Without it: an hour before the end."),
 ]
-EndParameter = Annotated[
+SeriesEndParameter = Annotated[
     str | None, Query(description="ISO 8601, UTC unless it says otherwise. Without it: now.")
 ]
 StepParameter = Annotated[
@@ -72,8 +72,8 @@ async def historical(
     clock: ClockDep,
     configured: ZoneDep,
     kind: KindParameter,
-    start: StartParameter = None,
-    end: EndParameter = None,
+    start: SeriesStartParameter = None,
+    end: SeriesEndParameter = None,
     step: StepParameter = Period.MINUTE,
     zone: ZoneParameter = None,
     grouping: GroupingParameter = IN_TOTAL,

@@ -26,7 +26,9 @@ from api.times import to_time
 from streams.definitions.definition import Definition
 from streams.notifications.silence import Acknowledgement, parse_silence
 
-StateParameter = Annotated[list[State], Query(description="Only those in this state; repeat it for several.")]
+SilenceStateParameter = Annotated[
+    list[State], Query(description="Only those in this state; repeat it for several.")
+]
 
 router = APIRouter(prefix="/api/silences", tags=["silences"])
 
@@ -36,7 +38,7 @@ async def every(
     silences: SilencesDep,
     alerts: AlertsDep,
     clock: ClockDep,
-    state: StateParameter = ["pending", "active"],  # noqa: B006 - FastAPI copies it
+    state: SilenceStateParameter = ["pending", "active"],  # noqa: B006 - FastAPI copies it
 ) -> SilenceList:
     """Those that hold now or will. Expired ones are kept for 30 days."""
     known = [answered(each, alerts.opened, clock()) for each in await silences.all() if is_readable(each)]

@@ -1,7 +1,7 @@
 """Bytewax: its Kafka source, `fold_window` by event time, one worker.
 
 What makes it fast, within its idiom: large batches from the source; one step that decodes and keys a
-whole batch (`flat_map_batch`) where `map` and `key_on` would call Python twice an event; folding in the
+whole batch (`flat_map_batch`) where `map` and `key_on` would call Python twice an event; coalescing in the
 order of arrival, which spares it a sorted queue; no recovery store, so that it writes no state at all.
 Partitions are read in turn, so a window waits long for what the others still hold: nothing is late.
 """

@@ -22,8 +22,8 @@ from infra.settings import ClickHouseSettings, RetentionSettings, SinkSettings
 from schemas.topics import REQUESTS
 from sinks import events
 from sinks.consumer import group_of
+from sinks.dead_letter_producer import DeadLetterProducer
 from sinks.insert import Claim, Store
-from sinks.letters import DeadLetterBox
 from sinks.metrics import SinkMetrics
 from sinks.sink import Sink
 from sinks.tables import prepare
@@ -61,7 +61,7 @@ async def write(course: Course, clickhouse: ClickHouseSettings, clock: Clock) ->
     rows = await load.length(course.bootstrap, REQUESTS.name, course.partitions)
     metrics = SinkMetrics(CollectorRegistry())
     store = TimedStore(clickhouse, metrics, clock, rows)
-    box = DeadLetterBox(course.bootstrap, metrics)
+    box = DeadLetterProducer(course.bootstrap, metrics)
     sink = Sink(
         REQUESTS,
         events.writer(lambda: time_ns() // 1000, PriceList()),

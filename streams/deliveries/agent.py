@@ -30,16 +30,16 @@ from streams.definitions.topic import DefinitionTopic
 from streams.deliveries import metrics
 from streams.deliveries.bodies import Bodies, read_notification
 from streams.deliveries.channel import Channel
+from streams.deliveries.concurrency_limit import ConcurrencyLimit
 from streams.deliveries.delivery import Entry
+from streams.deliveries.endpoint_queue import Target
+from streams.deliveries.endpoint_watch import EndpointWatch, Shut
 from streams.deliveries.journal import LOGGED
-from streams.deliveries.lane import Target
 from streams.deliveries.notice import notices
 from streams.deliveries.notification import Notification
 from streams.deliveries.outbox import Outbox, Policy, folded_keys
 from streams.deliveries.outcome import Outcome
-from streams.deliveries.pace import Pace
 from streams.deliveries.sending import Sending
-from streams.deliveries.vigil import Shut, Vigil
 from streams.endpoints.endpoint import parse_endpoint
 from streams.endpoints.errors import EndpointError
 from streams.runtime.fetch import Fetch
@@ -82,7 +82,7 @@ class DeliveryAgent:
         self._bodies = Bodies(bootstrap, topics.NOTIFICATIONS, settings.body_memory)
         self._targets: dict[str, Target] = {}
         self._outbox = Outbox(self._policy)
-        self._vigil = Vigil(self._policy.disable_after)
+        self._endpoint_watch = EndpointWatch(self._policy.disable_after)
         self._unlogged: list[Entry] = []
         self._kept_house_at: Micros = 0
         self._outlets: Outlets | None = None
@@ -92,21 +92,21 @@ class DeliveryAgent:
         """See `Agent`: returns when the endpoints are known."""
         _allow_connections()
         self._outlets = self._open_outlets()
-        pace = Pace(self._settings.most_under_way)
-        self._sending = Sending(self._outlets.channels, self._bodies, ledger, pace)
+        limit = ConcurrencyLimit(self._settings.most_under_way)
+        self._sending = Sending(self._outlets.channels, self._bodies, ledger, limit)
         await self._definitions.__aenter__()
         await self._definitions.ready()
 
     def restore(self, states: Mapping[int, Mapping[bytes, State]], now: Micros) -> None:
         """See `Agent`."""
-        self._outbox, self._vigil = Outbox(self._policy), Vigil(self._policy.disable_after)
+        self._outbox, self._endpoint_watch = Outbox(self._policy), EndpointWatch(self._policy.disable_after)
         self._outbox.aim(self._targets, now)
         self._unlogged = []
         under_way = self._sending.under_way if self._sending else {}
         for partition, states_of in states.items():
             entries = {key: state.state for key, state in states_of.items()}
             self._unlogged += self._outbox.restore(partition, entries, now, under_way)
-            self._vigil.restore(partition, entries, self._outbox, now)
+            self._endpoint_watch.restore(partition, entries, self._outbox, now)
         if self._outbox:
             log.info("%d deliveries are open in %d partitions", len(self._outbox), len(states))
 
@@ -203,7 +203,7 @@ class DeliveryAgent:
                 await ledger.write(partition, folded_keys(fold))
 
     async def _watch(self, now: Micros, ledger: Ledger) -> None:
-        seen = self._vigil.look(self._outbox, now)
+        seen = self._endpoint_watch.look(self._outbox, now)
         others = [target.endpoint for target in self._targets.values() if target.endpoint is not None]
         told = []
         for notice in seen.notices:
@@ -243,16 +243,16 @@ class DeliveryAgent:
         journals = self._outbox.journals.values()
         metrics.OPEN.set(len(self._outbox))
         metrics.UNDER_WAY.set(self._outbox.under_way)
-        metrics.PACE.set(self._working.pace)
+        metrics.CONCURRENCY_LIMIT.set(self._working.limit)
         metrics.REMEMBERED.set(sum(len(journal.remembered) for journal in journals))
         metrics.FORGOTTEN_EARLY.set(sum(journal.remembered.forgotten_early for journal in journals))
         metrics.BODY_BYTES.set(self._bodies.nbytes)
-        lanes = self._outbox.lanes.values()
-        metrics.FAILING.set(sum(lane.health.failing_since is not None for lane in lanes))
+        queues = self._outbox.queues.values()
+        metrics.FAILING.set(sum(queue.health.failing_since is not None for queue in queues))
         metrics.BACKLOG.clear()
-        for lane in lanes:
-            if lane.health.probing:
-                metrics.BACKLOG.labels(lane.endpoint_id).set(len(lane))
+        for queue in queues:
+            if queue.health.probing:
+                metrics.BACKLOG.labels(queue.endpoint_id).set(len(queue))
 
 
 def _allow_connections() -> None:

@@ -60,7 +60,7 @@ def trust(ca_file: Path | None = None) -> ssl.SSLContext:
     return context
 
 
-class _Lane:
+class _OriginQueue:
     """The connections to one origin."""
 
     def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
@@ -86,7 +86,7 @@ class DeliveryClient:
         self._allowed = allowed or AllowList()
         self._resolver = resolver or Resolver()
         self._context = context or trust()
-        self._lanes: dict[tuple[str, str, int | None], _Lane] = {}
+        self._queues: dict[tuple[str, str, int | None], _OriginQueue] = {}
         self._sweeping: asyncio.Task[None] | None = None
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], seconds: float) -> Answer:
@@ -97,26 +97,26 @@ class DeliveryClient:
         """
         target = check_url(url, self._allowed)
         deadline = asyncio.get_running_loop().time() + seconds
-        lane = self._lane(target)
-        lane.users += 1
+        queue = self._queue(target)
+        queue.users += 1
         try:
             async with asyncio.timeout_at(deadline):
-                response = await lane.pool.handle_async_request(_request(target, body, headers))
+                response = await queue.pool.handle_async_request(_request(target, body, headers))
             return await _answer(response, deadline)
         except TimeoutError:
             raise UnansweredError(f"no answer within {seconds:.3g} s") from None
         except _BROKEN as error:
             raise UnansweredError(_words(error)) from error
         finally:
-            lane.users -= 1
-            lane.left_at = asyncio.get_running_loop().time()
+            queue.users -= 1
+            queue.left_at = asyncio.get_running_loop().time()
 
-    def _lane(self, url: httpx.URL) -> _Lane:
+    def _queue(self, url: httpx.URL) -> _OriginQueue:
         origin = (url.scheme, url.host, url.port)
-        lane = self._lanes.get(origin)
-        if lane is None:
+        queue = self._queues.get(origin)
+        if queue is None:
             backend = GuardedBackend(self._resolver, self._allowed, cleartext=url.scheme == "http")
-            lane = self._lanes[origin] = _Lane(
+            queue = self._queues[origin] = _OriginQueue(
                 httpcore.AsyncConnectionPool(
                     ssl_context=self._context,
                     max_connections=None,
@@ -127,17 +127,17 @@ class DeliveryClient:
             )
         if self._sweeping is None:
             self._sweeping = asyncio.create_task(self._sweep())
-        return lane
+        return queue
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_IDLE_S)
-            for origin, lane in list(self._lanes.items()):
-                if not lane.users and loop.time() - lane.left_at > _IDLE_S:
-                    del self._lanes[origin]
+            for origin, queue in list(self._queues.items()):
+                if not queue.users and loop.time() - queue.left_at > _IDLE_S:
+                    del self._queues[origin]
                     with contextlib.suppress(*_BROKEN):
-                        await lane.pool.aclose()
+                        await queue.pool.aclose()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -145,10 +145,10 @@ class DeliveryClient:
             self._sweeping.cancel()
             await asyncio.wait([self._sweeping])
             self._sweeping = None
-        while self._lanes:
-            _origin, lane = self._lanes.popitem()
+        while self._queues:
+            _origin, queue = self._queues.popitem()
             with contextlib.suppress(*_BROKEN):
-                await lane.pool.aclose()
+                await queue.pool.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -31,7 +31,7 @@ RECORD_SECONDS: Final = Histogram(
 )
 OPEN: Final = Gauge("chatgauge_delivery_open", "Deliveries that are not over.")
 UNDER_WAY: Final = Gauge("chatgauge_delivery_under_way", "Attempts that are being made.")
-PACE: Final = Gauge(
+CONCURRENCY_LIMIT: Final = Gauge(
     "chatgauge_delivery_pace",
     "How many attempts may be begun lately, or be answered and not recorded; less when it can't keep up.",
 )

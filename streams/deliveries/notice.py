@@ -8,8 +8,8 @@ from typing import Any, Final
 import orjson
 
 from schemas.time import SECOND, Micros
+from streams.deliveries.endpoint_watch import Notice
 from streams.deliveries.notification import Notification
-from streams.deliveries.vigil import Notice
 from streams.endpoints.endpoint import Endpoint
 from streams.endpoints.subscription import ENDPOINT_FAILING
 

@@ -23,8 +23,8 @@ from streams.deliveries.attempt import attempt_record, decision_record
 from streams.deliveries.channel import Response
 from streams.deliveries.delivery import Delivery, Entry, digest_of, is_delivery, key_of, pack, unpack
 from streams.deliveries.dispatch import Dispatch
+from streams.deliveries.endpoint_queue import UNKNOWN, EndpointQueue, Target
 from streams.deliveries.journal import Journal
-from streams.deliveries.lane import UNKNOWN, Lane, Target
 from streams.deliveries.notification import Notification
 from streams.deliveries.outcome import Next, Outcome, Verdict, follows
 from streams.deliveries.remembered import Fold, Over, Remembered
@@ -105,9 +105,9 @@ class Outbox:
         return len(self._open)
 
     @property
-    def lanes(self) -> Mapping[str, Lane]:
+    def queues(self) -> Mapping[str, EndpointQueue]:
         """The endpoints that have, or had, something to be told."""
-        return self._dispatch.lanes
+        return self._dispatch.queues
 
     @property
     def under_way(self) -> int:
@@ -150,13 +150,13 @@ class Outbox:
                 if (under_way or {}).get(delivery.digest) == delivery.attempts + 1:
                     self._dispatch.take_up(delivery)
                 else:
-                    self._lane(delivery).add(delivery)
+                    self._queue(delivery).add(delivery)
             if entry.packed and entry.concluded_at > logged_until:
                 unlogged.append(entry)
             elif entry.over:
                 self.resent([entry])
-        for lane in self.lanes.values():
-            self._dispatch.wake(lane)
+        for queue in self.queues.values():
+            self._dispatch.wake(queue)
         return unlogged
 
     def resent(self, entries: Iterable[Entry]) -> None:
@@ -170,45 +170,45 @@ class Outbox:
     def aim(self, targets: Mapping[str, Target], now: Micros) -> None:
         """These are the endpoints by now."""
         self._targets = targets
-        for lane in list(self.lanes.values()):
-            self._aim(lane, now)
-            idle = not len(lane) and lane.health.failing_since is None
-            if lane.target is UNKNOWN and idle and lane.endpoint_id not in self.shut:
-                del self._dispatch.lanes[lane.endpoint_id]
+        for queue in list(self.queues.values()):
+            self._aim(queue, now)
+            idle = not len(queue) and queue.health.failing_since is None
+            if queue.target is UNKNOWN and idle and queue.endpoint_id not in self.shut:
+                del self._dispatch.queues[queue.endpoint_id]
 
     def close(self, endpoint_id: str, because: str, now: Micros) -> None:
         """Nothing but tests is sent there any more, until `reopen`."""
         self.shut[endpoint_id] = because
-        if lane := self.lanes.get(endpoint_id):
-            self._aim(lane, now)
+        if queue := self.queues.get(endpoint_id):
+            self._aim(queue, now)
 
     def reopen(self, endpoint_id: str, now: Micros) -> None:
         """Its definition alone says whether it is enabled."""
-        if self.shut.pop(endpoint_id, None) is not None and (lane := self.lanes.get(endpoint_id)):
-            self._aim(lane, now)
+        if self.shut.pop(endpoint_id, None) is not None and (queue := self.queues.get(endpoint_id)):
+            self._aim(queue, now)
 
-    def lane_of(self, endpoint_id: str, partition: int, now: Micros) -> Lane:
-        """The endpoint's lane; made, if it has none."""
-        lane = self.lanes.get(endpoint_id)
-        if lane is None:
-            lane = self._dispatch.lanes[endpoint_id] = Lane(endpoint_id, partition)
-            self._aim(lane, now)
-        return lane
+    def queue_of(self, endpoint_id: str, partition: int, now: Micros) -> EndpointQueue:
+        """The endpoint's queue; made, if it has none."""
+        queue = self.queues.get(endpoint_id)
+        if queue is None:
+            queue = self._dispatch.queues[endpoint_id] = EndpointQueue(endpoint_id, partition)
+            self._aim(queue, now)
+        return queue
 
-    def _aim(self, lane: Lane, now: Micros) -> None:
-        target = self._targets.get(lane.endpoint_id, UNKNOWN)
-        lane.aim(target, target.closed or self.shut.get(lane.endpoint_id), now)
-        self._dispatch.wake(lane)
+    def _aim(self, queue: EndpointQueue, now: Micros) -> None:
+        target = self._targets.get(queue.endpoint_id, UNKNOWN)
+        queue.aim(target, target.closed or self.shut.get(queue.endpoint_id), now)
+        self._dispatch.wake(queue)
 
-    def _lane(self, delivery: Delivery) -> Lane:
-        return self.lane_of(delivery.endpoint_id, delivery.partition, delivery.accepted_at)
+    def _queue(self, delivery: Delivery) -> EndpointQueue:
+        return self.queue_of(delivery.endpoint_id, delivery.partition, delivery.accepted_at)
 
     def _enter(self, delivery: Delivery) -> None:
         self._open[delivery.digest] = delivery
         newest = self._newest.get(delivery.identity)
         if newest is None or newest.redriven < delivery.redriven:
             self._newest[delivery.identity] = delivery
-        self._lane(delivery)
+        self._queue(delivery)
 
     # --- taking in ---
 
@@ -227,20 +227,20 @@ class Outbox:
             delivery = Delivery.of(notification, partition, offset, now)
             earlier = self._newest.get(delivery.identity)
             self._enter(delivery)
-            lane = self._lane(delivery)
+            queue = self._queue(delivery)
             if anew := self._superseded(delivery):
                 concluded.append(self._decide(delivery, Outcome.EXHAUSTED, anew, now))
                 continue
             if earlier is not None and not earlier.under_way:
-                lane.remove(earlier)
+                queue.remove(earlier)
                 opened.pop(earlier.digest, None)
                 concluded.append(self._decide(earlier, Outcome.EXHAUSTED, self._superseded(earlier), now))
-            full = len(lane) + waiting[lane.endpoint_id] >= self._policy.backlog
+            full = len(queue) + waiting[queue.endpoint_id] >= self._policy.backlog
             if full and delivery.type != ENDPOINT_TEST:
                 reason = f"{self._policy.backlog:,} deliveries to this endpoint are waiting already"
                 concluded.append(self._decide(delivery, Outcome.PARKED, reason, now))
                 continue
-            waiting[lane.endpoint_id] += 1
+            waiting[queue.endpoint_id] += 1
             opened[digest] = delivery
         return Accepted(list(opened.values()), concluded, repeats)
 
@@ -250,13 +250,13 @@ class Outbox:
 
     def opened(self, deliveries: Iterable[Delivery]) -> None:
         """They are durable: they may begin."""
-        lanes = set()
+        queues = set()
         for delivery in deliveries:
-            lane = self._lane(delivery)
-            lane.add(delivery)
-            lanes.add(lane)
-        for lane in lanes:
-            self._dispatch.wake(lane)
+            queue = self._queue(delivery)
+            queue.add(delivery)
+            queues.add(queue)
+        for queue in queues:
+            self._dispatch.wake(queue)
 
     # --- sending ---
 
@@ -285,13 +285,13 @@ class Outbox:
         )
         if following.at is not None and self._superseded(delivery):
             following = Next(Outcome.EXHAUSTED)
-        lane = self._lane(delivery)
-        lane.pause(response.retry_after, now)
+        queue = self._queue(delivery)
+        queue.pause(response.retry_after, now)
         if response.verdict is Verdict.DELIVERED:
-            lane.health.succeeded()
+            queue.health.succeeded()
         elif not test:
-            lane.health.failed(now, response.error or f"status {response.status}")
-        if response.verdict is Verdict.GONE and lane.closed is None:
+            queue.health.failed(now, response.error or f"status {response.status}")
+        if response.verdict is Verdict.GONE and queue.closed is None:
             self.close(delivery.endpoint_id, "the receiver answered 410 Gone", now)
         if following.at is not None:
             delivery.due_at = following.at
@@ -301,20 +301,20 @@ class Outbox:
     def park(self, now: Micros, most: int) -> list[Conclusion]:
         """Those that wait at endpoints that are disabled, or aren't there; at most so many."""
         parked: list[Conclusion] = []
-        for lane in self.lanes.values():
-            if lane.closed is None:
+        for queue in self.queues.values():
+            if queue.closed is None:
                 continue
-            unknown = lane.target.endpoint is None
+            unknown = queue.target.endpoint is None
             patience = _UNKNOWN_PATIENCE if unknown else _CLOSED_PATIENCE
             outcome = Outcome.REFUSED if unknown else Outcome.PARKED
             parked += [
-                self._decide(each, outcome, lane.closed, now)
-                for each in lane.parkable(now, patience, most - len(parked))
+                self._decide(each, outcome, queue.closed, now)
+                for each in queue.parkable(now, patience, most - len(parked))
             ]
         return parked
 
     def _decide(self, delivery: Delivery, outcome: Outcome, reason: str, now: Micros) -> Conclusion:
-        endpoint = self._lane(delivery).target.endpoint
+        endpoint = self._queue(delivery).target.endpoint
         record = decision_record(delivery, endpoint.channel if endpoint else "", outcome, reason, now)
         return self._conclusion(delivery, record, over=True, attempted=False, now=now)
 
@@ -344,9 +344,9 @@ class Outbox:
         self._journals[delivery.partition].logged(delivery.digest, over)
         delivery.under_way = False
         if over is None:
-            lane = self._lane(delivery)
-            lane.add(delivery)
-            self._dispatch.wake(lane)
+            queue = self._queue(delivery)
+            queue.add(delivery)
+            self._dispatch.wake(queue)
 
 
 def folded_keys(fold: Fold) -> dict[bytes, bytes | None]:

@@ -16,11 +16,11 @@ from schemas.time import SECOND, Micros, clock
 from streams.deliveries import metrics
 from streams.deliveries.bodies import Bodies
 from streams.deliveries.channel import Channel, Response
+from streams.deliveries.concurrency_limit import ConcurrencyLimit
 from streams.deliveries.delivery import Delivery
 from streams.deliveries.errors import BodyGoneError
 from streams.deliveries.outbox import Conclusion, Outbox
 from streams.deliveries.outcome import Outcome, Verdict
-from streams.deliveries.pace import Pace
 from streams.endpoints.endpoint import Endpoint
 from streams.runtime.errors import MovedError
 from streams.runtime.ledger import Ledger
@@ -40,12 +40,16 @@ class Sending:
     """Of one worker. It works while it has an outbox: from `take_over` to `pause`, any number of times."""
 
     def __init__(
-        self, channels: Mapping[str, Channel], bodies: Bodies, ledger: Ledger, pace: Pace | None = None
+        self,
+        channels: Mapping[str, Channel],
+        bodies: Bodies,
+        ledger: Ledger,
+        limit: ConcurrencyLimit | None = None,
     ) -> None:
         self._channels = channels
         self._bodies = bodies
         self._ledger = ledger
-        self._pace = pace or Pace()
+        self._limit = limit or ConcurrencyLimit()
         self._outbox: Outbox | None = None
         self._working = asyncio.Event()
         self._wake = asyncio.Event()
@@ -56,9 +60,9 @@ class Sending:
         self._dispatching.add_done_callback(self._ended)
 
     @property
-    def pace(self) -> int:
+    def limit(self) -> int:
         """How many attempts may be begun lately, or be answered and not recorded."""
-        return self._pace.limit
+        return self._limit.limit
 
     @property
     def under_way(self) -> dict[int, int]:
@@ -131,19 +135,19 @@ class Sending:
             now = clock()
             outbox = self._outbox
             if outbox is not None and self._working.is_set() and not self._stopping:
-                for delivery in outbox.begin(now, *self._pace.room(now)):
-                    self._pace.begun(delivery.digest, now)
+                for delivery in outbox.begin(now, *self._limit.room(now)):
+                    self._limit.begun(delivery.digest, now)
                     self._begin(outbox, delivery)
                 at = outbox.next_at()
                 if outbox.behind or (at is not None and at <= now):
-                    at = min(each for each in (self._pace.room_at(), at, sys.maxsize) if each and each > now)
+                    at = min(each for each in (self._limit.room_at(), at, sys.maxsize) if each and each > now)
             wait = None if at is None or at == sys.maxsize else max(0.0, (at - now) / SECOND)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._wake.wait()
 
     def _begin(self, outbox: Outbox, delivery: Delivery) -> None:
-        endpoint = outbox.lanes[delivery.endpoint_id].target.endpoint
+        endpoint = outbox.queues[delivery.endpoint_id].target.endpoint
         if endpoint is None:
             raise RuntimeError(f"an attempt was begun at {delivery.endpoint_id}, which is no endpoint")
         number = delivery.attempts + 1
@@ -153,7 +157,7 @@ class Sending:
         def landed(_: asyncio.Task[None]) -> None:
             if self._flights.get(delivery.digest) is flight:
                 del self._flights[delivery.digest]
-                self._pace.gone(delivery.digest)
+                self._limit.gone(delivery.digest)
             self._ended(task)
 
         task.add_done_callback(landed)
@@ -166,7 +170,7 @@ class Sending:
         started = clock()
         response = await self._try(delivery, endpoint, number, started)
         ended = clock()
-        self._pace.answered(delivery.digest)
+        self._limit.answered(delivery.digest)
         metrics.ATTEMPT_SECONDS.labels(endpoint.channel).observe((ended - started) / SECOND)
         while True:
             await self._working.wait()
@@ -185,7 +189,7 @@ class Sending:
     def _observe(self, conclusion: Conclusion, ended: Micros) -> None:
         record, delivery = conclusion.record, conclusion.delivery
         now = clock()
-        self._pace.recorded(delivery.digest, now - ended, now)
+        self._limit.recorded(delivery.digest, now - ended, now)
         metrics.RECORD_SECONDS.observe((now - ended) / SECOND)
         if record["outcome"] == Outcome.DELIVERED and delivery.attempts == 1 and not delivery.redriven:
             waited = (ended - delivery.created_at) / SECOND

@@ -15,7 +15,7 @@ from schemas.topics import Topic
 from sinks.alerts import writers
 from sinks.tables import migrate
 from sinks.views import making
-from sinks.writer import Step, Tenure
+from sinks.writer import Assignment, Step
 from tests.sinks.making import Record, fetch_of
 from tests.sinks.storing import window_writer
 
@@ -63,10 +63,10 @@ def write_windows(tables: ClickHouseSettings) -> WriteWindows:
 def store_windows(tables: ClickHouseSettings, blocks: Sequence[tuple[int, bytes, bytes]]) -> None:
     """Writes blocks, given as (partition, key, value), as the sink does."""
     writer = window_writer(lambda: 1_777_900_000_000_000)
-    tenure = Tenure(0, 0)
+    assignment = Assignment(0, 0)
     records = [Record(n, value, key, 0) for n, (_, key, value) in enumerate(blocks)]
-    fetched = fetch_of(records, tenure=tenure)
-    _insert(tables, writer.take([fetched], frozenset({tenure}), 0.0, last=True))
+    fetched = fetch_of(records, assignment=assignment)
+    _insert(tables, writer.take([fetched], frozenset({assignment}), 0.0, last=True))
 
 
 def store_records(tables: ClickHouseSettings, topic: Topic, records: Sequence[Mapping[str, Any]]) -> None:
@@ -76,8 +76,8 @@ def store_records(tables: ClickHouseSettings, topic: Topic, records: Sequence[Ma
         Record(offset, codec.encode(record), b"", 1_777_896_000_000) for offset, record in enumerate(records)
     ]
     writer = {each.name: writer for each, writer in writers(lambda: 1_777_896_000_000_000)}[topic.name]
-    tenure = Tenure(0, 0)
-    step = writer.take([fetch_of(kept, tenure=tenure)], frozenset({tenure}), 0.0, last=True)
+    assignment = Assignment(0, 0)
+    step = writer.take([fetch_of(kept, assignment=assignment)], frozenset({assignment}), 0.0, last=True)
     assert not step.letters
     _insert(tables, step)
 

@@ -13,7 +13,7 @@ from schemas.contract import schema
 from schemas.time import DAY, MINUTE, SECOND
 from schemas.topics import ALERTS, REQUESTS, SAMPLES, SPANS, Topic
 from sinks import events, samples, spans
-from sinks.writer import Tenure
+from sinks.writer import Assignment
 from streams.counting.pricing import PriceList
 from tests.api.around import NOON, Around, alert
 from tests.api.blocks import block, some_requests
@@ -59,8 +59,8 @@ def store_events(
     records = [
         Record(first + n, codec.encode(event), timestamp=NOON // 1_000) for n, event in enumerate(made)
     ]
-    tenure = Tenure(partition, 0)
-    step = writer.take([fetch_of(records, tenure=tenure)], frozenset({tenure}), 0.0, last=True)
+    assignment = Assignment(partition, 0)
+    step = writer.take([fetch_of(records, assignment=assignment)], frozenset({assignment}), 0.0, last=True)
     assert not step.letters
     with connect(tables) as client:
         for insert in step.inserts:

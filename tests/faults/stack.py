@@ -56,7 +56,7 @@ _AGAIN_AFTER_S = 0.2
 class Stack:
     """Kafka, ClickHouse, the workers that count and the one that delivers, and the sinks.
 
-    All its methods belong to the thread that made it, which must outlive the processes (`infra.leash`);
+    All its methods belong to the thread that made it, which must outlive the processes (`infra.pdeathsig`);
     `tend` has to be called again and again.
     """
 

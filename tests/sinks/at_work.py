@@ -18,9 +18,9 @@ from infra.settings import ClickHouseSettings, SinkSettings
 from schemas.topics import Topic
 from sinks import events
 from sinks.consumer import group_of
+from sinks.dead_letter_producer import DeadLetterProducer
 from sinks.dead_letters import DeadLetterWriter
 from sinks.insert import Store
-from sinks.letters import DeadLetterBox
 from sinks.metrics import SinkMetrics
 from sinks.sink import Sink
 from sinks.windows import WindowWriter
@@ -128,7 +128,7 @@ async def sink(
     prometheus = CollectorRegistry()
     metrics = SinkMetrics(prometheus)
     store = Store(lambda: connect(clickhouse or place.clickhouse), metrics)
-    box = DeadLetterBox(place.bootstrap, metrics, place.letters)
+    box = DeadLetterProducer(place.bootstrap, metrics, place.letters)
     part = Part("sink")
     made = Sink(
         topic,

@@ -13,7 +13,7 @@ from clickhouse_connect.driver.client import Client
 from clients.kafka.fetched import Fetched
 from schemas.batch_writer import batch_of
 from sinks import events
-from sinks.writer import Tenure
+from sinks.writer import Assignment
 from streams.catalogue.groupings import GROUPINGS
 from streams.counting.pricing import PriceList
 from streams.counting.requests import RequestReader
@@ -106,16 +106,18 @@ class Log:
         finished = self.reader.read(Batches("", partition, fetched, [fetched])).finished
         step = self.windows[partition].count(finished, records[-1].offset, NOON)
         writer = window_writer(lambda: NOON)
-        tenure = Tenure(partition, 1)
+        assignment = Assignment(partition, 1)
         blocks = [block_record(next(self.block_offsets), block) for block in step.blocks]
         if blocks:
             store(
                 self.client,
-                writer.take([fetch_of(blocks, tenure=tenure)], frozenset([tenure]), 0.0, last=True),
+                writer.take(
+                    [fetch_of(blocks, assignment=assignment)], frozenset([assignment]), 0.0, last=True
+                ),
             )
 
     def store(self, records: Sequence[Record], partition: int) -> None:
-        tenure = Tenure(partition, 1)
-        step = self.writer.take([fetch_of(records, tenure=tenure)], frozenset([tenure]), 0.0)
+        assignment = Assignment(partition, 1)
+        step = self.writer.take([fetch_of(records, assignment=assignment)], frozenset([assignment]), 0.0)
         assert not step.letters
         store(self.client, step)

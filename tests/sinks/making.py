@@ -12,14 +12,14 @@ from clients.kafka.fetched import Fetched
 from schemas.batch_writer import batch_of
 from schemas.codec import Codec
 from schemas.contract import schema
-from sinks.writer import Fetch, Tenure
+from sinks.writer import Assignment, Fetch
 from streams.catalogue.groupings import GROUPINGS
 from streams.windows.block import Block, BlockKey, pack_rows, row_schema, write_block
 from streams.windows.sketch import keys_of
 
 NOON = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()) * 1_000_000
 MINUTE = 60_000_000
-HELD = Tenure(0, 1)
+HELD = Assignment(0, 1)
 
 _CODECS = {
     name: Codec(schema(name))
@@ -174,18 +174,18 @@ def encoded(record: Mapping[str, Any], name: str = "RequestEvent") -> bytes:
     return _CODECS[name].encode(record)
 
 
-def fetch(values: Sequence[bytes | None], *, first: int = 0, tenure: Tenure = HELD) -> Fetch:
+def fetch(values: Sequence[bytes | None], *, first: int = 0, assignment: Assignment = HELD) -> Fetch:
     """Values as a fetch of one partition."""
-    return fetch_of([Record(first + at, value) for at, value in enumerate(values)], tenure=tenure)
+    return fetch_of([Record(first + at, value) for at, value in enumerate(values)], assignment=assignment)
 
 
-def fetch_of(records: Sequence[Record], *, tenure: Tenure = HELD) -> Fetch:
+def fetch_of(records: Sequence[Record], *, assignment: Assignment = HELD) -> Fetch:
     """Records as a fetch of one partition, a batch each."""
     batches = [
         batch_of([record.value], offset=record.offset, timestamp=record.timestamp, key=record.key)
         for record in records
     ]
-    return Fetch(tenure, Fetched(batches[0].base_offset, batches[-1].next_offset, batches))
+    return Fetch(assignment, Fetched(batches[0].base_offset, batches[-1].next_offset, batches))
 
 
 def rows_of(grouping: str, groups: Mapping[tuple[str, ...], Mapping[str, Any]]) -> pa.Table:

@@ -17,12 +17,12 @@ from infra import topics
 from infra.settings import ClickHouseSettings, SinkSettings
 from schemas.topics import DEAD_LETTERS, Topic
 from sinks import alerts
+from sinks.dead_letter_producer import DeadLetterProducer
 from sinks.insert import Store
-from sinks.letters import DeadLetterBox
 from sinks.metrics import SinkMetrics
 from sinks.records import RecordWriter
 from sinks.sink import Sink
-from sinks.writer import Tenure
+from sinks.writer import Assignment
 from tests.sinks.at_work import IN_TIME_S, LINGER
 from tests.sinks.making import (
     HELD,
@@ -117,7 +117,7 @@ class Told:
         """The sinks of all four topics."""
         metrics = SinkMetrics(CollectorRegistry())
         store = Store(lambda: connect(self.clickhouse), metrics)
-        box = DeadLetterBox(self.bootstrap, metrics, self.letters)
+        box = DeadLetterProducer(self.bootstrap, metrics, self.letters)
         stopping = asyncio.Event()
         running = []
         for topic, (_, table) in zip(self.topics, alerts.TABLES, strict=True):
@@ -203,7 +203,7 @@ def test_copies_of_different_days_are_one_when_read(tables: Client) -> None:
     value = encoded(alert(), "Alert")
     for at, day in enumerate((0, 1)):
         fetched = fetch_of(
-            [Record(at, value, timestamp=NOON // 1_000 + day * 86_400_000)], tenure=Tenure(0, 1)
+            [Record(at, value, timestamp=NOON // 1_000 + day * 86_400_000)], assignment=Assignment(0, 1)
         )
         for insert in writer.take([fetched], frozenset(), 0.0).inserts:
             tables.insert_arrow(insert.table, insert.rows)

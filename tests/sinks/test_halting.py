@@ -9,21 +9,21 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from sinks import events
 from sinks.consumer import group_of
+from sinks.dlq_limit import DlqLimit
 from sinks.metrics import SinkMetrics
-from sinks.poison import Limit
 from sinks.records import RecordWriter
 from sinks.writer import Writer
 from streams.counting.pricing import PriceList
 from tests.sinks.at_work import Place, letter_writer, sink, stored, until_committed
 from tests.sinks.making import NOON, encoded, request
 
-STRICT = Limit(share=0.5, window=100)
-LENIENT = Limit(share=1.0, window=100)
+STRICT = DlqLimit(share=0.5, window=100)
+LENIENT = DlqLimit(share=1.0, window=100)
 FEW, MANY = 9, 300
 """Bad records: fewer than are judged, and enough to halt."""
 
 
-def judging(limit: Limit) -> Callable[[Place, SinkMetrics], Writer]:
+def judging(limit: DlqLimit) -> Callable[[Place, SinkMetrics], Writer]:
     def make(place: Place, metrics: SinkMetrics) -> Writer:
         return events.writer(lambda: NOON, PriceList(), topic=place.requests, limit=limit)
 

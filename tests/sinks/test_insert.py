@@ -15,7 +15,7 @@ from sinks.consumer import TopicConsumer
 from sinks.insert import Abandoned, Store
 from sinks.metrics import SinkMetrics
 from sinks.sink import _Claim
-from sinks.writer import Insert, Tenure
+from sinks.writer import Assignment, Insert
 
 
 class Held:
@@ -108,7 +108,7 @@ async def test_who_loses_the_partition_while_waiting_for_a_turn_inserts_nothing(
 
 def test_a_claim_to_a_partition_that_has_gone_is_never_fresh() -> None:
     """Even where Kafka has just confirmed that others are ours."""
-    gone, ours = Tenure(0, 1), Tenure(1, 2)
+    gone, ours = Assignment(0, 1), Assignment(1, 2)
     consumer = cast("TopicConsumer", SimpleNamespace(held=frozenset([ours]), is_fresh=lambda: True))
     giving_up = asyncio.Event()
     assert not _Claim(consumer, gone, giving_up).is_fresh()

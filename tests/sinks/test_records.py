@@ -8,7 +8,7 @@ import pytest
 from schemas.topics import REQUESTS, SAMPLES, SPANS
 from sinks import events, samples, spans
 from sinks.records import RecordWriter, runs
-from sinks.writer import Fetch, Insert, Step, Tenure
+from sinks.writer import Assignment, Fetch, Insert, Step
 from streams.counting.pricing import PriceList
 from tests.sinks.making import HELD, NOON, Record, encoded, fetch, fetch_of, request, sample, span
 
@@ -55,7 +55,7 @@ def test_the_same_records_make_the_same_token_and_others_another() -> None:
     token = only(take(fetch(values, first=5))).token
     assert token == only(take(fetch(values, first=5))).token == "chat.requests/0/5-7"
     assert token != only(take(fetch(values[:2], first=5))).token
-    other = take(fetch(values, first=5, tenure=Tenure(1, 1)))
+    other = take(fetch(values, first=5, assignment=Assignment(1, 1)))
     assert token != only(other).token
 
 
@@ -98,9 +98,9 @@ def test_an_insert_never_spans_two_days_of_arrival() -> None:
 
 
 def test_partitions_are_written_one_by_one() -> None:
-    other = Tenure(1, 1)
-    step = take(fetch([encoded(request())]), fetch([encoded(request())], first=9, tenure=other))
-    assert [(insert.tenure, insert.rows.num_rows) for insert in step.inserts] == [(HELD, 1), (other, 1)]
+    other = Assignment(1, 1)
+    step = take(fetch([encoded(request())]), fetch([encoded(request())], first=9, assignment=other))
+    assert [(insert.assignment, insert.rows.num_rows) for insert in step.inserts] == [(HELD, 1), (other, 1)]
     assert step.positions == {HELD: 1, other: 10}
 
 

@@ -18,10 +18,10 @@ from schemas.contract import schema
 from schemas.record_batch import RecordBatch, split
 from schemas.topics import Topic
 from sinks import events
+from sinks.dead_letter_producer import DeadLetterProducer
+from sinks.dlq_limit import DlqLimit
 from sinks.errors import LetterRefusedError
-from sinks.letters import DeadLetterBox
 from sinks.metrics import SinkMetrics
-from sinks.poison import Limit
 from sinks.refused import fitted
 from sinks.writer import Fetch, Step
 from streams.counting.pricing import PriceList
@@ -44,7 +44,7 @@ LETTER = {
 }
 
 
-def take(batches: Sequence[RecordBatch], limit: Limit | None = None, most_bytes: int = 2**20) -> Step:
+def take(batches: Sequence[RecordBatch], limit: DlqLimit | None = None, most_bytes: int = 2**20) -> Step:
     writer = events.writer(lambda: NOON, PriceList(), limit=limit, most_bytes=most_bytes)
     fetched = Fetched(batches[0].base_offset, batches[-1].next_offset, batches)
     return writer.take([Fetch(HELD, fetched)], frozenset({HELD}), 0.0)
@@ -88,7 +88,7 @@ def test_a_fetch_without_records_moves_the_position_alone() -> None:
 
 
 def test_a_batch_that_cannot_be_read_counts_as_its_records() -> None:
-    limit = Limit(share=0.5, window=100)
+    limit = DlqLimit(share=0.5, window=100)
     assert not take([good(0, 60), zeros(60, 50)], limit).halts
     halted = take([good(0, 40), zeros(40, 51)], limit)
     (halt,) = halted.halts.values()
@@ -97,11 +97,11 @@ def test_a_batch_that_cannot_be_read_counts_as_its_records() -> None:
 
 
 def test_one_large_record_halts_nothing() -> None:
-    assert not take([good(0, 5), *(zeros(5 + n) for n in range(9))], Limit(share=0.5, window=150)).halts
+    assert not take([good(0, 5), *(zeros(5 + n) for n in range(9))], DlqLimit(share=0.5, window=150)).halts
 
 
 def test_of_a_garbled_batch_the_records_that_are_lost_count() -> None:
-    limit = Limit(share=0.5, window=100)
+    limit = DlqLimit(share=0.5, window=100)
     whole = good(0, 30)
     shorter = replace(whole, wire=whole.wire[: len(whole.wire) - 40])
     step = take([shorter], limit)
@@ -145,7 +145,7 @@ async def limited(place: Place, nbytes: int) -> Topic:
 
 async def test_what_kafka_finds_too_large_is_cut_further_and_sent(place: Place) -> None:
     topic = await limited(place, 20_000)
-    box = DeadLetterBox(place.bootstrap, SinkMetrics(CollectorRegistry()), topic)
+    box = DeadLetterProducer(place.bootstrap, SinkMetrics(CollectorRegistry()), topic)
     noise = b"".join(hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(2_000))
     try:
         await box.send([{**LETTER, "value": noise}, LETTER], lambda: True)
@@ -160,7 +160,7 @@ async def test_what_kafka_finds_too_large_is_cut_further_and_sent(place: Place) 
 
 async def test_what_kafka_never_takes_ends_the_sink_and_says_so(place: Place) -> None:
     topic = await limited(place, 200)
-    box = DeadLetterBox(place.bootstrap, SinkMetrics(CollectorRegistry()), topic)
+    box = DeadLetterProducer(place.bootstrap, SinkMetrics(CollectorRegistry()), topic)
     noise = b"".join(hashlib.sha256(bytes([n])).digest() for n in range(100))
     try:
         with pytest.raises(LetterRefusedError, match="chatgauge topics"):
@@ -177,7 +177,7 @@ async def test_what_cannot_succeed_is_asked_once(place: Place, monkeypatch: pyte
         raise InvalidTopicError
 
     monkeypatch.setattr(Publisher, "publish", refuse)
-    box = DeadLetterBox(place.bootstrap, SinkMetrics(CollectorRegistry()), place.letters)
+    box = DeadLetterProducer(place.bootstrap, SinkMetrics(CollectorRegistry()), place.letters)
     with pytest.raises(LetterRefusedError, match="InvalidTopicError"):
         await box.send([LETTER], lambda: True)
     assert len(asked) == 1

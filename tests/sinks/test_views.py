@@ -17,7 +17,7 @@ from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings
 from sinks import events
 from sinks.tables import prepare
-from sinks.writer import Tenure
+from sinks.writer import Assignment
 from streams.catalogue.groupings import GROUPINGS
 from streams.catalogue.measures import LATENCIES, SUMS
 from streams.counting.pricing import PriceList
@@ -200,10 +200,10 @@ def requests(tables: Client) -> Requests:
     made = made_requests()
     raw = events.writer(lambda: NOW, PriceList())
     for partition in (0, 1):
-        tenure = Tenure(partition, 1)
+        assignment = Assignment(partition, 1)
         own = [{k: v for k, v in m.items() if k != "partition"} for m in made if m["partition"] == partition]
         records = [Record(at, encoded(m), timestamp=NOW // 1_000) for at, m in enumerate(own)]
-        step = raw.take([fetch_of(records, tenure=tenure)], frozenset({tenure}), 0.0)
+        step = raw.take([fetch_of(records, assignment=assignment)], frozenset({assignment}), 0.0)
         assert not step.letters
         store(tables, step)
         store(tables, step)  # an insert whose answer was lost

@@ -21,9 +21,9 @@ from schemas.record_batch import CODECS
 from schemas.topics import REQUESTS, Topic
 from schemas.validity import refuse_invalid
 from sinks import events
-from sinks.poison import Limit
+from sinks.dlq_limit import DlqLimit
+from sinks.writer import Assignment
 from sinks.writer import Fetch as SinkFetch
-from sinks.writer import Tenure
 from streams.counting.pricing import PriceList
 from streams.runtime.fetch import Fetch
 from tests.schemas.events import NOON_US, REQUEST, request, value
@@ -177,11 +177,11 @@ async def compare(place: Place, **how: Any) -> Read:
         assert rows.batch.indices.tolist() == batch.indices.tolist()
         assert rows.batch.refused == batch.refused
 
-    writer = events.writer(lambda: NOON_US, PriceList(), limit=Limit(share=1))
-    tenure = Tenure(0, 1)
-    step = writer.take([SinkFetch(tenure, whole)], frozenset([tenure]), 0.0)
+    writer = events.writer(lambda: NOON_US, PriceList(), limit=DlqLimit(share=1))
+    assignment = Assignment(0, 1)
+    step = writer.take([SinkFetch(assignment, whole)], frozenset([assignment]), 0.0)
     assert list(step.letters) == letters(batch, theirs.records, arrived)
-    assert step.positions == {tenure: theirs.position}
+    assert step.positions == {assignment: theirs.position}
     return theirs
 
 

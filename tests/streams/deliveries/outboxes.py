@@ -7,8 +7,8 @@ from typing import Any
 from schemas.time import SECOND, Micros
 from streams.deliveries.channel import Response
 from streams.deliveries.delivery import Delivery
+from streams.deliveries.endpoint_queue import Target
 from streams.deliveries.journal import LOGGED
-from streams.deliveries.lane import Target
 from streams.deliveries.notification import Notification
 from streams.deliveries.outbox import Conclusion, Outbox, Policy, folded_keys
 from streams.deliveries.outcome import Verdict

@@ -206,7 +206,7 @@ async def test_idle_connections_and_origins_are_given_up(monkeypatch: pytest.Mon
     async with receiver() as served, DeliveryClient(LOCAL) as client:
         await client.post(served.url, b"{}", {}, 5)
         async with asyncio.timeout(5):
-            while client._lanes:  # noqa: ASYNC110
+            while client._queues:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         answered = await client.post(served.url, b"{}", {}, 5)
 

@@ -252,7 +252,7 @@ def test_a_test_is_sent_to_a_disabled_endpoint_too_and_once_only() -> None:
     [delivery] = bench.outbox.begin(T0)
     bench.conclude(delivery, BROKEN, T0)
     assert bench.outcomes() == [("n1", 1, "exhausted")]
-    assert bench.outbox.lanes["hook"].health.failing_since is None
+    assert bench.outbox.queues["hook"].health.failing_since is None
 
 
 def test_what_exceeds_an_endpoints_backlog_is_parked() -> None:

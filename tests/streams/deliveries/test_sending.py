@@ -13,7 +13,7 @@ from schemas.time import SECOND, clock
 from schemas.topics import Topic
 from streams.deliveries.bodies import Bodies
 from streams.deliveries.channel import Response
-from streams.deliveries.lane import Target
+from streams.deliveries.endpoint_queue import Target
 from streams.deliveries.notification import Notification
 from streams.deliveries.outbox import Outbox, Policy
 from streams.deliveries.schedule import Schedule

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from schemas.time import DAY
+from streams.deliveries.endpoint_watch import Notice
 from streams.deliveries.health import Health
 from streams.deliveries.notice import notices
 from streams.deliveries.notification import Notification
-from streams.deliveries.vigil import Notice
 from streams.endpoints.endpoint import Endpoint, parse_endpoint
 from streams.endpoints.secrets import Vault, new_key, open_vault
 from streams.notifications.body import alert_item, alerts_data, body, test_data

@@ -32,7 +32,7 @@ class Room(NamedTuple):
     """Of those, that nobody waits for: a backlog, or further attempts."""
 
 
-class Pace:
+class ConcurrencyLimit:
     """Adds a little while all is well (more in the beginning), and takes back a third when it isn't."""
 
     def __init__(self, most: int = 500) -> None:

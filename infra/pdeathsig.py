@@ -1,6 +1,6 @@
 """Runs a command that the kernel kills when the process which started it is gone.
 
-    python leash.py PARENT_PID COMMAND [ARGUMENT ...]
+    python pdeathsig.py PARENT_PID COMMAND [ARGUMENT ...]
 
 Executed as a file by `infra.process`, never imported: it replaces itself by the command, so that the
 process id and the signals are the command's own. A shell that starts jobs in the background lets them

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 import orjson
 
 from schemas.time import HOUR, MINUTE, Micros
+from streams.deliveries.endpoint_queue import EndpointQueue, Target
 from streams.deliveries.health import Health
-from streams.deliveries.lane import Lane, Target
 from streams.deliveries.outbox import Outbox
 
 _HEALTH: Final = b"e"
@@ -54,7 +54,7 @@ class Seen:
         self.entries.setdefault(partition, {})[key] = entry
 
 
-class Vigil:
+class EndpointWatch:
     """Over the endpoints of all partitions that are ours. `limit` is how long one may fail."""
 
     def __init__(self, limit: Micros) -> None:
@@ -67,64 +67,64 @@ class Vigil:
         for key, packed in entries.items():
             endpoint_id = key[1:].decode()
             if key.startswith(_HEALTH):
-                lane = outbox.lane_of(endpoint_id, partition, now)
-                lane.health = Health.unpack(packed)
-                self._kept[endpoint_id] = _essence(lane.health)
+                queue = outbox.queue_of(endpoint_id, partition, now)
+                queue.health = Health.unpack(packed)
+                self._kept[endpoint_id] = _essence(queue.health)
             elif key.startswith(_SHUT):
-                outbox.lane_of(endpoint_id, partition, now)
+                outbox.queue_of(endpoint_id, partition, now)
                 self._shut[endpoint_id] = Shut(*orjson.loads(packed))
                 outbox.close(endpoint_id, self._shut[endpoint_id].because, now)
 
     def look(self, outbox: Outbox, now: Micros) -> Seen:
         """What is to be done now."""
         seen = Seen()
-        for lane in outbox.lanes.values():
-            if lane.target.endpoint is None or not lane.target.endpoint.enabled:
-                lane.health.succeeded()  # a new life, once it is enabled again
-            elif lane.endpoint_id not in outbox.shut:
-                self._judge(lane, outbox, seen, now)
-            self._follow(lane, outbox, seen, now)
-            self._keep(lane, seen, now)
+        for queue in outbox.queues.values():
+            if queue.target.endpoint is None or not queue.target.endpoint.enabled:
+                queue.health.succeeded()  # a new life, once it is enabled again
+            elif queue.endpoint_id not in outbox.shut:
+                self._judge(queue, outbox, seen, now)
+            self._follow(queue, outbox, seen, now)
+            self._keep(queue, seen, now)
         return seen
 
-    def _judge(self, lane: Lane, outbox: Outbox, seen: Seen, now: Micros) -> None:
-        health = lane.health
+    def _judge(self, queue: EndpointQueue, outbox: Outbox, seen: Seen, now: Micros) -> None:
+        health = queue.health
         if health.hopeless(now, self._limit):
-            outbox.close(lane.endpoint_id, f"every attempt for {_days(self._limit)} has failed", now)
+            outbox.close(queue.endpoint_id, f"every attempt for {_days(self._limit)} has failed", now)
         elif (share := health.warning(now, self._limit)) is not None:
             health.warned = share
-            seen.notices.append(Notice(lane.endpoint_id, health, share, None))
+            seen.notices.append(Notice(queue.endpoint_id, health, share, None))
 
-    def _follow(self, lane: Lane, outbox: Outbox, seen: Seen, now: Micros) -> None:
+    def _follow(self, queue: EndpointQueue, outbox: Outbox, seen: Seen, now: Micros) -> None:
         """Disable what is shut, until its definition says so, or is another one."""
-        id_, target = lane.endpoint_id, lane.target
+        id_, target = queue.endpoint_id, queue.target
         because, shut = outbox.shut.get(id_), self._shut.get(id_)
         if because is None:
             return
         if shut is None:
             shut = self._shut[id_] = Shut(target.revision, because)
-            seen.write(lane.partition, _SHUT + id_.encode(), orjson.dumps(list(shut)))
-            share = lane.health.share(now, self._limit)
-            seen.notices.append(Notice(id_, lane.health, share, because))
+            seen.write(queue.partition, _SHUT + id_.encode(), orjson.dumps(list(shut)))
+            share = queue.health.share(now, self._limit)
+            seen.notices.append(Notice(id_, queue.health, share, because))
         if _obeyed(target, shut):
             del self._shut[id_]
-            seen.write(lane.partition, _SHUT + id_.encode(), None)
-            lane.health.succeeded()
+            seen.write(queue.partition, _SHUT + id_.encode(), None)
+            queue.health.succeeded()
             outbox.reopen(id_, now)
         else:
             seen.disable[id_] = shut
 
-    def _keep(self, lane: Lane, seen: Seen, now: Micros) -> None:
-        health, kept = lane.health, self._kept.get(lane.endpoint_id)
-        key = _HEALTH + lane.endpoint_id.encode()
+    def _keep(self, queue: EndpointQueue, seen: Seen, now: Micros) -> None:
+        health, kept = queue.health, self._kept.get(queue.endpoint_id)
+        key = _HEALTH + queue.endpoint_id.encode()
         since = health.failing_since
         if since is None or now - since < _WORTH_KEEPING:
             if kept is not None:
-                del self._kept[lane.endpoint_id]
-                seen.write(lane.partition, key, None)
+                del self._kept[queue.endpoint_id]
+                seen.write(queue.partition, key, None)
         elif kept != _essence(health):
-            self._kept[lane.endpoint_id] = _essence(health)
-            seen.write(lane.partition, key, health.pack())
+            self._kept[queue.endpoint_id] = _essence(health)
+            seen.write(queue.partition, key, health.pack())
 
 
 def _essence(health: Health) -> tuple[Micros | None, float, Micros]:

@@ -51,7 +51,7 @@ class Unsent(Exception):  # noqa: N818 - not an error: the sink is stopping
     """The letters are no longer to be sent: whoever reads their records next sends them."""
 
 
-class DeadLetterBox:
+class DeadLetterProducer:
     """The producer of dead letters, which keep what fits of their records. Connects when it has one."""
 
     def __init__(self, bootstrap: str, metrics: SinkMetrics, topic: Topic = DEAD_LETTERS) -> None:

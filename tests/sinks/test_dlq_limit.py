@@ -6,9 +6,9 @@ import pytest
 
 from schemas.batch import Refusal
 from schemas.errors import Reason
-from sinks.poison import Halt, Limit, Tally
+from sinks.dlq_limit import DlqLimit, Halt, Tally
 
-LIMIT = Limit(share=0.5, window=100)
+LIMIT = DlqLimit(share=0.5, window=100)
 
 
 def judge(tally: Tally, marks: Sequence[bool], first: int = 0) -> Halt | None:
@@ -69,7 +69,7 @@ def test_what_was_halted_counts_as_not_seen() -> None:
 
 
 def test_a_share_of_one_allows_everything() -> None:
-    assert judge(Tally(Limit(share=1.0, window=100)), [True] * 1_000) is None
+    assert judge(Tally(DlqLimit(share=1.0, window=100)), [True] * 1_000) is None
 
 
 @pytest.mark.parametrize("lost", [60, 2**31])

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from sinks.writer import Tenure
+from sinks.writer import Assignment
 from streams.windows.block import Block, BlockKey
 
 _REVISION_BITS: Final = 15
@@ -32,12 +32,12 @@ def version(block: Block) -> int:
 class Arrival:
     """A block, and the record that brought it."""
 
-    tenure: Tenure
+    assignment: Assignment
     offset: int
     block: Block
 
 
-class Folding:
+class Coalescing:
     """Holds back blocks of open panes. Pure: `now` is any monotonic clock, in seconds."""
 
     def __init__(self, open_pane_interval: float) -> None:
@@ -57,10 +57,12 @@ class Folding:
                 return
         self._held[identity] = arrival
 
-    def forget_all_but(self, tenures: Set[Tenure]) -> None:
+    def forget_all_but(self, assignments: Set[Assignment]) -> None:
         """Drops what other assignments brought: whoever has those partitions now reads it again."""
-        if any(arrival.tenure not in tenures for arrival in self._held.values()):
-            self._held = {k: arrival for k, arrival in self._held.items() if arrival.tenure in tenures}
+        if any(arrival.assignment not in assignments for arrival in self._held.values()):
+            self._held = {
+                k: arrival for k, arrival in self._held.items() if arrival.assignment in assignments
+            }
 
     def due(self, now: float, *, everything: bool = False) -> list[Arrival]:
         """Takes out what is to be written now."""
@@ -83,11 +85,11 @@ class Folding:
         written = self._written.get(identity)
         return written is None or now >= written + self._interval
 
-    def first_held(self, tenures: Iterable[Tenure]) -> dict[Tenure, int]:
+    def first_held(self, assignments: Iterable[Assignment]) -> dict[Assignment, int]:
         """Per assignment, the offset of the earliest record still held back."""
-        first: dict[Tenure, int] = {}
-        wanted = set(tenures)
+        first: dict[Assignment, int] = {}
+        wanted = set(assignments)
         for arrival in self._held.values():
-            if arrival.tenure in wanted:
-                first[arrival.tenure] = min(arrival.offset, first.get(arrival.tenure, arrival.offset))
+            if arrival.assignment in wanted:
+                first[arrival.assignment] = min(arrival.offset, first.get(arrival.assignment, arrival.offset))
         return first

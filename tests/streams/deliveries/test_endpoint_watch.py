@@ -4,11 +4,11 @@ import orjson
 
 from schemas.time import DAY, HOUR, MINUTE, Micros
 from streams.deliveries.channel import Response
+from streams.deliveries.endpoint_watch import EndpointWatch, Notice, Seen
 from streams.deliveries.notice import notices
 from streams.deliveries.outbox import Policy
 from streams.deliveries.outcome import Verdict
 from streams.deliveries.schedule import Schedule
-from streams.deliveries.vigil import Notice, Seen, Vigil
 from tests.streams.deliveries.outboxes import BROKEN, OK, T0, Bench, notification, target
 
 LIMIT = 5 * DAY
@@ -19,7 +19,7 @@ class Watched:
 
     def __init__(self) -> None:
         self.bench = Bench(Policy(schedule=Schedule((), jitter=0)))
-        self.vigil = Vigil(LIMIT)
+        self.watch = EndpointWatch(LIMIT)
         self.notices: list[Notice] = []
         self.seen = Seen()
         self._number = 0
@@ -31,7 +31,7 @@ class Watched:
             self.bench.conclude(delivery, response, now)
 
     def look(self, now: Micros) -> Seen:
-        self.seen = self.vigil.look(self.bench.outbox, now)
+        self.seen = self.watch.look(self.bench.outbox, now)
         self.notices += self.seen.notices
         for entries in self.seen.entries.values():
             self.bench.write(entries)
@@ -44,8 +44,8 @@ class Watched:
 
     def restart(self, now: Micros) -> None:
         self.bench.restart(now)
-        self.vigil = Vigil(LIMIT)
-        self.vigil.restore(0, self.bench.entries, self.bench.outbox, now)
+        self.watch = EndpointWatch(LIMIT)
+        self.watch.restore(0, self.bench.entries, self.bench.outbox, now)
 
 
 def test_people_are_warned_at_half_at_seven_and_at_nine_tenths_and_told_of_the_end() -> None:
@@ -99,7 +99,7 @@ def test_who_enables_it_again_gives_it_a_new_life() -> None:
     watched.bench.outbox.aim({"hook": target(revision=3)}, T0 + 6 * DAY)
     watched.fail(T0 + 6 * DAY, T0 + 8 * DAY)
     assert watched.seen.disable == {}
-    assert watched.bench.outbox.lanes["hook"].closed is None
+    assert watched.bench.outbox.queues["hook"].closed is None
 
 
 def test_an_endpoint_that_nothing_was_sent_to_for_long_is_not_disabled_by_the_clock_alone() -> None:
@@ -126,7 +126,7 @@ def test_an_endpoint_that_is_deleted_leaves_nothing() -> None:
     watched.look(T0 + DAY)
     watched.bench.outbox.aim({}, T0 + DAY)
     assert not any(key.startswith((b"e", b"x")) for key in watched.bench.entries)
-    assert watched.bench.outbox.lanes == {}
+    assert watched.bench.outbox.queues == {}
 
 
 def test_those_who_ask_for_it_are_told_but_not_the_endpoint_itself() -> None:

@@ -1,4 +1,4 @@
-"""The deliveries of one endpoint: which is next, and when one may begin. No lane waits for another."""
+"""The deliveries of one endpoint: which is next, and when one may begin. No queue waits for another."""
 
 import heapq
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class Target:
 UNKNOWN: Final = Target(None, problem="there is no such endpoint")
 
 
-class Lane:
+class EndpointQueue:
     """One endpoint's open deliveries, in the order in which they are due.
 
     The rate is kept: in any `t` seconds at most `rate * (t + 0.1) + 1` begin.

@@ -28,7 +28,7 @@ WHAT_TO_DO: Final = (
 
 
 @dataclass(frozen=True)
-class Limit:
+class DlqLimit:
     """At most `share` (0 to 1) of the last `window` records of a partition may be refused; 1 allows all."""
 
     share: float = 0.5
@@ -66,7 +66,7 @@ class Halt:
 class Tally:
     """The refusals among a partition's latest records."""
 
-    def __init__(self, limit: Limit) -> None:
+    def __init__(self, limit: DlqLimit) -> None:
         self._limit = limit
         self._recent: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
 
