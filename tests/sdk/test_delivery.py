@@ -12,7 +12,7 @@ import pytest
 from chatgauge.buffer import Buffer
 from chatgauge.notices import Notices
 from chatgauge.testing import CaptureTransport, capture
-from chatgauge.transport import REQUESTS, SAMPLES, Delivery, Message
+from chatgauge.transport import REQUESTS, SAMPLES, Delivery, EncodedMessage
 from chatgauge.wire import record_type
 
 
@@ -150,7 +150,7 @@ class Unsteady(CaptureTransport):
         super().__init__()
         self.failures = failures
 
-    def deliver(self, messages: Sequence[Message]) -> Delivery:
+    def deliver(self, messages: Sequence[EncodedMessage]) -> Delivery:
         if self.failures:
             self.failures -= 1
             half = len(messages) // 2
@@ -174,7 +174,7 @@ def test_what_is_sent_again_has_the_same_event_id() -> None:
 class Choosy(CaptureTransport):
     """Takes no requests, and will never take samples."""
 
-    def deliver(self, messages: Sequence[Message]) -> Delivery:
+    def deliver(self, messages: Sequence[EncodedMessage]) -> Delivery:
         delivery = Delivery(reason="choosy")
         for message in messages:
             if message.topic == REQUESTS:
@@ -203,7 +203,7 @@ def test_a_fault_in_the_transport_ends_neither_thread_nor_service() -> None:
     faults = iter([LookupError("a bug")] * 2)
     taken = transport.deliver
 
-    def deliver(messages: Sequence[Message]) -> Delivery:
+    def deliver(messages: Sequence[EncodedMessage]) -> Delivery:
         for fault in faults:
             raise fault
         return taken(messages)

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from chatgauge.config import KafkaConnection
 from chatgauge.kafka import KafkaTransport
-from chatgauge.transport import REQUESTS, SAMPLES, SPANS, Message
+from chatgauge.transport import REQUESTS, SAMPLES, SPANS, EncodedMessage
 
 from infra import topics
 from infra.kafka import LocalKafka
@@ -168,8 +168,8 @@ def test_an_event_too_large_for_kafka_is_refused_alone(place: Place) -> None:
     asyncio.run(
         _create(place.kafka.bootstrap, NewTopic("tight", 1, 1, topic_configs={"max.message.bytes": "2000"}))
     )
-    messages = [Message("tight", b"k", f"{i}".encode()) for i in range(300)]
-    messages[100] = Message("tight", b"k", b"x" * 5000)
+    messages = [EncodedMessage("tight", b"k", f"{i}".encode()) for i in range(300)]
+    messages[100] = EncodedMessage("tight", b"k", b"x" * 5000)
     transport = KafkaTransport(KafkaConnection(place.bootstrap))
     try:
         delivery = transport.deliver(messages)

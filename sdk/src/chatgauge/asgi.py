@@ -24,11 +24,11 @@ from chatgauge.gauge import Gauge
 from chatgauge.notices import log
 from chatgauge.request import Request
 
-AsgiScope = MutableMapping[str, Any]
-AsgiMessage = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[AsgiMessage]]
-Send = Callable[[AsgiMessage], Awaitable[None]]
-App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 _NOT_CHATS = frozenset({"OPTIONS", "HEAD"})
@@ -73,7 +73,7 @@ class GaugeMiddleware:
         gauge: Gauge,
         paths: Iterable[str],
         *,
-        describe: Callable[[AsgiScope], Description] | None = None,
+        describe: Callable[[Scope], Description] | None = None,
         flush_timeout: float = 3.0,
     ) -> None:
         self._app = app
@@ -82,7 +82,7 @@ class GaugeMiddleware:
         self._describe = describe
         self._flush_timeout = flush_timeout
 
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, self._flushing(send))
         elif scope["type"] == "http" and self._is_chat(scope):
@@ -92,12 +92,12 @@ class GaugeMiddleware:
         else:
             await self._app(scope, receive, send)
 
-    def _is_chat(self, scope: AsgiScope) -> bool:
+    def _is_chat(self, scope: Scope) -> bool:
         if self._gauge.disabled or scope["method"] in _NOT_CHATS:
             return False
         return any(fnmatchcase(scope["path"], pattern) for pattern in self._paths)
 
-    def _described(self, scope: AsgiScope) -> Description:
+    def _described(self, scope: Scope) -> Description:
         described = Description()
         for name, value in scope["headers"]:
             if name == b"traceparent":
@@ -112,7 +112,7 @@ class GaugeMiddleware:
         return described
 
     def _flushing(self, send: Send) -> Send:
-        async def flush_then_send(message: AsgiMessage) -> None:
+        async def flush_then_send(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown."):
                 sent = await asyncio.to_thread(self._gauge.flush, self._flush_timeout)
                 # Whether exit handlers will run, and say it, is up to the server.
@@ -133,13 +133,13 @@ class _Exchange:
         self._first_part_ns: int | None = None
         self._complete = False
 
-    async def receive(self) -> AsgiMessage:
+    async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.disconnect" and not self._complete and not self._request.failed:
             self._request.fail("client_disconnected")
         return message
 
-    async def send(self, message: AsgiMessage) -> None:
+    async def send(self, message: Message) -> None:
         request = self._request
         if message["type"] == "http.response.start":
             failure = of_status(message["status"])

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from sys import getsizeof
 from typing import Any
 
-from chatgauge.transport import TOPICS, Message
+from chatgauge.transport import TOPICS, EncodedMessage
 
-# The queues' slots, the charge, and later the Message with its two headers of bytes.
+# The queues' slots, the charge, and later the EncodedMessage with its two headers of bytes.
 _ENTRY_BYTES = 200
 
 
@@ -59,7 +59,7 @@ class Lane:
         # and tens of thousands of those would cost the service a long pause now and then.
         self.noted: deque[dict[str, Any]] = deque()
         self.charges: deque[int] = deque()
-        self.under_way: list[Message] = []
+        self.under_way: list[EncodedMessage] = []
         self.accepted = 0
         self.settled = 0
         self.retry_at = 0.0
@@ -119,7 +119,7 @@ class Buffer:
         with self._lock:
             return (lane.noted.popleft(), lane.charges.popleft()) if lane.noted else None
 
-    def admit(self, message: Message) -> None:
+    def admit(self, message: EncodedMessage) -> None:
         """Put a message of the library's own under way, room or not."""
         with self._lock:
             self._own += 1

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import wraps
 from typing import Any
 
-from chatgauge.scope import Scope
+from chatgauge.scope import MeasuredScope
 
 
-def measured(function: Callable[..., Any], again: Callable[[], Scope]) -> Callable[..., Any]:
+def measured(function: Callable[..., Any], again: Callable[[], MeasuredScope]) -> Callable[..., Any]:
     """The function, within a scope of its own at each call; a generator from its first item to its end."""
     if inspect.iscoroutinefunction(function):
 

@@ -5,7 +5,7 @@ from typing import Any
 from chatgauge.identity import new_id, this_instance
 from chatgauge.notices import Notices
 from chatgauge.privacy import Pseudonyms
-from chatgauge.transport import REQUESTS, SAMPLES, SPANS, Message
+from chatgauge.transport import REQUESTS, SAMPLES, SPANS, EncodedMessage
 from chatgauge.wire import record_type
 
 UNENCODABLE = "an event could not be encoded"
@@ -36,7 +36,7 @@ class Encoder:
         """This is another process now: a forked child."""
         self._instance = self._given_instance or this_instance()
 
-    def message(self, topic: str, record: dict[str, Any], charge: int) -> Message | None:
+    def message(self, topic: str, record: dict[str, Any], charge: int) -> EncodedMessage | None:
         """The record's message, or None (counted) when it can't be made."""
         record["event_id"] = new_id()
         record["service"] = self._service
@@ -51,7 +51,7 @@ class Encoder:
             except UnicodeEncodeError:
                 record = {name: _speakable(content) for name, content in record.items()}
                 value = encode(record)
-            return Message(topic, _key(topic, record).encode("utf-8"), value, charge)
+            return EncodedMessage(topic, _key(topic, record).encode("utf-8"), value, charge)
         except Exception as error:  # whatever it is, the other events must go on
             self._notices.count(UNENCODABLE, f"{topic}: {type(error).__name__}")
             return None

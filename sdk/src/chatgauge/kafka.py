@@ -20,7 +20,7 @@ from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError, U
 from aiokafka.partitioner import murmur2
 
 from chatgauge.config import KafkaConnection
-from chatgauge.transport import Delivery, Message
+from chatgauge.transport import Delivery, EncodedMessage
 
 _REQUEST_TIMEOUT_MS = 10_000
 _DELIVERY_TIMEOUT_S = 30.0
@@ -101,7 +101,7 @@ class KafkaTransport:
         self._overdue: set[str] = set()
         self._in_doubt = False
 
-    def deliver(self, messages: Sequence[Message]) -> Delivery:
+    def deliver(self, messages: Sequence[EncodedMessage]) -> Delivery:
         _hearsay.listen()
         try:
             if self._loop is None:
@@ -123,14 +123,14 @@ class KafkaTransport:
         self._lookups = {}
         self._overdue.clear()
 
-    async def _deliver(self, messages: Sequence[Message]) -> Delivery:
+    async def _deliver(self, messages: Sequence[EncodedMessage]) -> Delivery:
         delivery = Delivery()
         self._in_doubt = False
         try:
             producer = await self._connected()
         except Exception as error:  # nobody there, no entrance, or something that isn't Kafka
             return Delivery(unsent=list(messages), reason=self._reason(error))
-        by_topic: dict[str, list[Message]] = defaultdict(list)
+        by_topic: dict[str, list[EncodedMessage]] = defaultdict(list)
         for message in messages:
             by_topic[message.topic].append(message)
         work = [self._send_topic(producer, *topic, delivery) for topic in by_topic.items()]
@@ -169,14 +169,14 @@ class KafkaTransport:
             await _stop(producer)
 
     async def _send_topic(
-        self, producer: Any, topic: str, messages: list[Message], delivery: Delivery
+        self, producer: Any, topic: str, messages: list[EncodedMessage], delivery: Delivery
     ) -> None:
         """Send to each partition of the topic; all stay unsent while it can't be found."""
         partitions = await self._partitions(producer, topic, delivery)
         if not partitions:
             delivery.unsent.extend(messages)
             return
-        spread: dict[int, list[Message]] = defaultdict(list)
+        spread: dict[int, list[EncodedMessage]] = defaultdict(list)
         for message in messages:
             spread[partitions[_hash(message.key) % len(partitions)]].append(message)
         work = [self._send(producer, topic, partition, part, delivery) for partition, part in spread.items()]
@@ -217,7 +217,7 @@ class KafkaTransport:
         return f"{self._connection.bootstrap}: {type(error).__name__}: {heard or error}".rstrip(": ")
 
     async def _send(
-        self, producer: Any, topic: str, partition: int, messages: list[Message], delivery: Delivery
+        self, producer: Any, topic: str, partition: int, messages: list[EncodedMessage], delivery: Delivery
     ) -> None:
         """Send in order, batch by batch; after a failure the rest waits for the next time.
 

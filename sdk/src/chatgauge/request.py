@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Never, TypeVar, Unpack
 from chatgauge import arguments
 from chatgauge.identity import new_id
 from chatgauge.recorder import Recorder
-from chatgauge.scope import Scope, State
+from chatgauge.scope import MeasuredScope, State
 from chatgauge.transport import REQUESTS
 from chatgauge.usage import Tokens, Usage, tokens_of
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 _current: ContextVar["Request | None"] = ContextVar("chatgauge_request", default=None)
 
 
-class Request(Scope):
+class Request(MeasuredScope):
     """A chat request being measured. Made by `Gauge.request`; of one thread or task at a time.
 
     Times are taken with a monotonic clock. No method raises or waits; all do nothing once the

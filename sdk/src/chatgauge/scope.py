@@ -18,7 +18,7 @@ class State(Enum):
     """Measures nothing: the gauge is disabled, or there is no request."""
 
 
-class Scope:
+class MeasuredScope:
     """Started once, finished once. Calls at the wrong time are counted and do nothing."""
 
     __slots__ = ("_recorder", "_state")

@@ -15,7 +15,7 @@ from dataclasses import replace
 from chatgauge.buffer import Buffer, Lane
 from chatgauge.encoder import UNENCODABLE, Encoder
 from chatgauge.notices import Notices
-from chatgauge.transport import SAMPLES, Delivery, Message, Transport
+from chatgauge.transport import SAMPLES, Delivery, EncodedMessage, Transport
 
 log = logging.getLogger("chatgauge")
 
@@ -166,7 +166,7 @@ class Sender:
             self._undelivered = False
             log.info(RECOVERED)
 
-    def _next(self, lane: Lane) -> list[Message]:
+    def _next(self, lane: Lane) -> list[EncodedMessage]:
         """What the lane has to send: what is under way, filled up with newly encoded events."""
         encoded = 0
         while len(lane.under_way) < _MOST_AT_ONCE and (taken := self._buffer.take(lane)):
@@ -182,7 +182,7 @@ class Sender:
                 time.sleep(_BREATH_S)  # let the service's threads have the interpreter
         return lane.under_way
 
-    def _deliver(self, messages: list[Message]) -> Delivery:
+    def _deliver(self, messages: list[EncodedMessage]) -> Delivery:
         try:
             delivery = self._transport.deliver(messages)
         except Exception as error:  # a bug, here or in a library: not a broker that is away

@@ -10,7 +10,7 @@ from chatgauge.decorator import measured
 from chatgauge.identity import new_id, new_span_id
 from chatgauge.recorder import Recorder
 from chatgauge.request import Request, current_request, restore
-from chatgauge.scope import Scope, State
+from chatgauge.scope import MeasuredScope, State
 from chatgauge.transport import SPANS
 from chatgauge.usage import Tokens, Usage, tokens_of
 
@@ -38,7 +38,7 @@ class About(TypedDict, total=False):
     """See `Span.link`."""
 
 
-class Span(Scope):
+class Span(MeasuredScope):
     """A step being measured: a context manager, or a decorator that measures each call.
 
     Spans opened inside it are its children, across awaits and in tasks started there.

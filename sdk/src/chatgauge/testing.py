@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from chatgauge.gauge import Gauge
-from chatgauge.transport import REQUESTS, SAMPLES, SPANS, Delivery, Message
+from chatgauge.transport import REQUESTS, SAMPLES, SPANS, Delivery, EncodedMessage
 from chatgauge.wire import record_type
 
 
@@ -22,9 +22,9 @@ class CaptureTransport:
 
     def __init__(self) -> None:
         self.away: str | None = None
-        self.messages: list[Message] = []
+        self.messages: list[EncodedMessage] = []
 
-    def deliver(self, messages: Sequence[Message]) -> Delivery:
+    def deliver(self, messages: Sequence[EncodedMessage]) -> Delivery:
         if self.away is not None:
             return Delivery(unsent=list(messages), reason=self.away)
         self.messages.extend(messages)

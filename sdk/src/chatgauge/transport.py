@@ -11,7 +11,7 @@ TOPICS = (REQUESTS, SPANS, SAMPLES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Message:
+class EncodedMessage:
     """One encoded event."""
 
     topic: str
@@ -27,11 +27,11 @@ class Message:
 class Delivery:
     """What became of the messages handed over: each is in exactly one of the three lists."""
 
-    sent: list[Message] = field(default_factory=list)
+    sent: list[EncodedMessage] = field(default_factory=list)
     """Acknowledged."""
-    refused: list[Message] = field(default_factory=list)
+    refused: list[EncodedMessage] = field(default_factory=list)
     """Will never be taken: sending them again is of no use."""
-    unsent: list[Message] = field(default_factory=list)
+    unsent: list[EncodedMessage] = field(default_factory=list)
     """To be sent again. Some may have arrived although no acknowledgement came."""
     reason: str = ""
     """Why messages were refused or not sent, for a person to read."""
@@ -40,7 +40,7 @@ class Delivery:
 class Transport(Protocol):
     """A way out. All methods are called by the sending thread alone, except `abandon`."""
 
-    def deliver(self, messages: Sequence[Message]) -> Delivery:
+    def deliver(self, messages: Sequence[EncodedMessage]) -> Delivery:
         """Send, and wait for acknowledgements, within a bounded time.
 
         Must not raise because the other side is away: that is `unsent`, with its reason.
