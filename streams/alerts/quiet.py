@@ -4,12 +4,13 @@ import re
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Annotated, Final, Literal, get_args
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from schemas.time import Micros, micros_of
 from streams.alerts.errors import FieldError
+from streams.alerts.zones import ZoneName
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: Final[tuple[Weekday, ...]] = get_args(Weekday)
@@ -28,7 +29,7 @@ class QuietHours(BaseModel):
     start: Annotated[str, Field(description="When it begins, by the clock: 22:00.")]
     end: Annotated[str, Field(description="When it ends: 07:00 is of the next day if that is earlier.")]
     timezone: Annotated[
-        str | None,
+        ZoneName | None,
         Field(description="By which clock, as in Europe/Berlin; the service's time zone if not given."),
     ] = None
 
@@ -45,14 +46,6 @@ class QuietHours(BaseModel):
         if not _CLOCK.fullmatch(written):
             raise FieldError(f"{written!r} is no time of day", "write it as in 07:30")
         return written
-
-    @field_validator("timezone")
-    @classmethod
-    def _zone(cls, name: str | None) -> str | None:
-        try:
-            return None if name is None else ZoneInfo(name).key
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise FieldError(f"there is no time zone {name!r}", "write one as in Europe/Berlin") from error
 
     def ends(self, now: Micros, zone: tzinfo) -> Micros | None:
         """When the quiet that `now` lies in ends; None while it isn't quiet. `zone` is the service's."""

@@ -12,6 +12,7 @@ from streams.alerts.fields import WRITTEN, Period, ShareOf, described
 from streams.alerts.kinds.grouped import GroupedRule
 from streams.alerts.measures import Counted, measure
 from streams.alerts.units import SHARE, Unit
+from streams.alerts.zones import ZoneName
 
 
 class BudgetTerms(GroupedRule):
@@ -20,8 +21,10 @@ class BudgetTerms(GroupedRule):
     kind: Literal["budget"]
     limit: Annotated[float, WRITTEN] = described("What each group may use in a period: 2M tokens, 50 USD.")
     period: Period = described(
-        "The calendar's day, week (from Monday) or month, in the service's time zone; or a rolling span in "
-        "hours or days: 24h, 30d."
+        "The calendar's day, week (from Monday) or month; or a rolling span in hours or days: 24h, 30d."
+    )
+    timezone: ZoneName | None = described(
+        "By which calendar, as in Asia/Kolkata; the service's time zone if not given.", default=None
     )
     steps: tuple[ShareOf, ...] = described(
         "At which shares of the limit it is told, in ascending order.", default=(0.5, 0.8, 1.0, 1.2)

@@ -119,6 +119,14 @@ def test_periods_follow_the_calendar_of_the_zone(period: str, moment: str, start
     assert period_of(one, at(moment), BERLIN) == (at(start), at(end))
 
 
+def test_a_budget_may_go_by_the_calendar_of_a_zone_of_its_own() -> None:
+    one = budget(period="day", timezone="Asia/Kolkata").rule
+    assert isinstance(one, BudgetRule)
+
+    # 22:00 in Berlin is 01:30 of the next day in Kolkata, whose day begins at 20:30 in Berlin.
+    assert period_of(one, at("2026-05-04T22:00"), BERLIN) == (at("2026-05-04T20:30"), at("2026-05-05T20:30"))
+
+
 def test_days_on_which_the_clock_is_put_have_23_and_25_hours() -> None:
     one = budget().rule
     assert isinstance(one, BudgetRule)
