@@ -34,8 +34,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = 10**6, 60 * 10**6, 3_600 * 10**6, 86_400 * 10**6
 """In microseconds, as all times here are."""
 LATENESS = 10 * SECOND
-LENGTH = {"1s": SECOND, "1m": MINUTE, "1d": DAY}
-KEPT = {"1m": 26 * HOUR, "1d": 3 * DAY}
+LENGTH = {"1s": SECOND, "1m": MINUTE, "5m": 5 * MINUTE, "1d": DAY}
+KEPT = {"1m": 26 * HOUR, "5m": 26 * HOUR, "1d": 3 * DAY}
 """How long a pane takes late requests after its end."""
 MOST_AHEAD = 5 * MINUTE
 """By how much a request may have happened after it arrived: clocks differ."""
@@ -52,7 +52,11 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "error": ("error_type",),
     "user": ("user_id",),
 }
-COUNTED = [("1m", grouping) for grouping in KEYS] + [("1d", "space"), ("1d", "user")]
+COUNTED = [
+    *(("1m", grouping) for grouping in KEYS),
+    *(("5m", grouping) for grouping in ("total", "service", "model")),
+    ("1d", "space"),
+]
 """Panes and groupings. Those of one second are for live figures: the clock has a say in them."""
 SUMS = (
     "requests",

@@ -109,7 +109,7 @@ def test_a_recorded_trace_moves_no_watermark_and_is_no_live_traffic(replayed: St
     blocks = newest_blocks(replayed.log, "chat.windows")
     assert blocks
     assert all(block["imported"] for block in blocks)
-    assert {block["pane"] for block in blocks} == {"1m", "1d"}
+    assert {block["pane"] for block in blocks} == {"1m", "5m", "1d"}
 
     live = replayed.api.get("/api/metrics/current", params={"window": "24h"}).json()
     imported = replayed.api.get(

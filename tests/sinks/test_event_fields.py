@@ -11,6 +11,7 @@ from schemas.codec import Codec
 from sinks import events, spans
 from sinks.records import FEW_VALUED
 from sinks.tables import migrate, migrations
+from sinks.views.making import make
 from streams.counting.pricing import PriceList
 from tests.schemas.events import request
 from tests.sinks.conftest import FOREVER
@@ -96,6 +97,7 @@ def test_rows_from_before_have_not_reported_what_came_later(client: Client) -> N
         new = {name: value for name, value in row.items() if name not in known[table]}
         assert new == {name: [] if name in ("depends_on", "links") else None for name in new}
         assert len(new) == count
+    make(client)
     assert client.query("SELECT event_id, region, last_token_ms FROM requests").result_rows == [
         ("old", None, None)
     ]
