@@ -17,6 +17,9 @@ SETTINGS: Final = {
     "CHATGAUGE_WINDOWS_TIMEZONE": "Europe/Berlin",
     "CHATGAUGE_DELIVERY_ALLOW": '["127.0.0.1"]',
     "CHATGAUGE_ACCESS_ADMIN_KEY": "key-of-the-frozen-states",
+    # Nor is it counted again meanwhile: repeats that the stream could not know would go.
+    "CHATGAUGE_SINK_REBUILD_QUIET": "P9000D",
+    "CHATGAUGE_SINK_REBUILD_DELAY": "P9000D",
     **{
         f"CHATGAUGE_RETENTION_{name}_DAYS": "10000"
         for name in (
