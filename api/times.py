@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from api.errors import BadParameterError
-from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros, micros_of
+from schemas.time import DAY, HOUR, MINUTE, SECOND, Micros, micros_of, zone_of
 
 Clock = Callable[[], Micros]
 """Now, in microseconds since 1970, UTC."""
@@ -56,8 +56,8 @@ def parse_time(text: str, where: str) -> Micros:
 def parse_zone(text: str, where: str) -> ZoneInfo:
     """A time zone by its name in the IANA database. Raises BadParameterError."""
     try:
-        return ZoneInfo(text)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return zone_of(text)
+    except ValueError:
         raise BadParameterError(
             f"{text!r} is no time zone: write a name as in Europe/Berlin, or UTC.", where=where
         ) from None

@@ -6,10 +6,12 @@ Each class is one concern; a part takes the ones it needs. `.env.example` lists 
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.time import zone_of
 
 
 def _config(prefix: str) -> SettingsConfigDict:
@@ -70,8 +72,8 @@ class WindowSettings(BaseSettings):
     @classmethod
     def _zone(cls, name: object) -> object:
         try:
-            return ZoneInfo(name) if isinstance(name, str) else name
-        except ZoneInfoNotFoundError as error:
+            return zone_of(name) if isinstance(name, str) else name
+        except ValueError as error:
             raise ValueError("there is no such time zone, write one as in Europe/Berlin") from error
 
 

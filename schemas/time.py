@@ -3,6 +3,7 @@
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 Micros = int
 
@@ -27,3 +28,11 @@ def micros_of(time: datetime) -> Micros:
 def clock() -> Micros:
     """Now. For the edge: what is pure takes the time as an argument."""
     return time.time_ns() // 1000
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """The time zone of this name in the IANA database. Raises ValueError when there is none."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"there is no time zone {name!r}") from None

@@ -16,6 +16,7 @@ from clickhouse_connect.driver.client import Client
 from clients.clickhouse.connection import connect
 from infra.settings import ClickHouseSettings, RetentionSettings
 from sinks.errors import MigrationError
+from sinks.statements import statements
 from sinks.views import making as views
 
 _FILE_NAME: Final = re.compile(r"(\d{4})_(\w+)\.sql")
@@ -55,9 +56,8 @@ class Migration:
 
     @property
     def statements(self) -> list[str]:
-        """The statements, without the comment lines between them."""
-        lines = "\n".join(line for line in self.sql.splitlines() if not line.startswith("--"))
-        return [part.strip().removesuffix(";") for part in re.split(r";[ \t]*\n", lines) if part.strip()]
+        """Its statements."""
+        return statements(self.sql)
 
 
 def migrations() -> tuple[Migration, ...]:

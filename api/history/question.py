@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from enum import StrEnum
+from functools import cached_property
 from itertools import pairwise
 from typing import Final
 
@@ -83,9 +84,14 @@ class Question:
         """The figures' unit."""
         return UNITS[self.kind][self.aggregation]
 
-    def steps(self) -> list[tuple[Micros, Micros]]:
+    def steps(self) -> Sequence[tuple[Micros, Micros]]:
         """(start, end) of each step. A day may have 23 or 25 hours."""
-        return list(pairwise(self.step.bounds(self.start, self.end, self.zone)))
+        return self._steps
+
+    @cached_property
+    def _steps(self) -> Sequence[tuple[Micros, Micros]]:
+        # The query asks for them, and the answer is laid out by them: a thousand and more.
+        return tuple(pairwise(self.step.bounds(self.start, self.end, self.zone)))
 
 
 def ask(

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Final, NamedTuple
 
+from sinks.errors import MigrationError
+from sinks.statements import statements
+
 _NAME: Final = re.compile(r"CREATE OR REPLACE VIEW (\w+)")
 
 
@@ -20,7 +23,7 @@ class Column(NamedTuple):
     @property
     def sql(self) -> str:
         """As it is declared."""
-        return f"`{self.name}` {self.type} COMMENT '{self.doc.replace(chr(39), chr(39) * 2)}'"
+        return f"`{self.name}` {self.type} COMMENT {_quoted(self.doc)}"
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,9 @@ class View:
 def view(name: str, doc: str, columns: Sequence[Column], query: str) -> View:
     """A view with these columns, which `query` selects."""
     declared = ",\n    ".join(column.sql for column in columns)
-    comment = doc.replace("'", "''")
-    return View(name, f"CREATE OR REPLACE VIEW {name}\n(\n    {declared}\n)\nAS {query}\nCOMMENT '{comment}'")
+    return View(
+        name, f"CREATE OR REPLACE VIEW {name}\n(\n    {declared}\n)\nAS {query}\nCOMMENT {_quoted(doc)}"
+    )
 
 
 def parameterized(name: str, doc: str, query: str) -> View:
@@ -48,17 +52,23 @@ def parameterized(name: str, doc: str, query: str) -> View:
 
     It declares no columns: without the parameters ClickHouse can't tell them.
     """
-    comment = doc.replace("'", "''")
-    return View(name, f"CREATE OR REPLACE VIEW {name} AS {query}\nCOMMENT '{comment}'")
+    return View(name, f"CREATE OR REPLACE VIEW {name} AS {query}\nCOMMENT {_quoted(doc)}")
 
 
 def written() -> Iterator[View]:
-    """Those of `sinks/views/*.sql`. A statement ends with a semicolon at the end of a line."""
+    """Those of `sinks/views/*.sql`. Raises MigrationError for a statement that makes no view."""
     for file in sorted(resources.files("sinks.views").iterdir(), key=lambda file: file.name):
         if not file.name.endswith(".sql"):
             continue
-        lines = file.read_text(encoding="utf-8").splitlines()
-        text = "\n".join(line for line in lines if not line.startswith("--"))
-        for statement in re.split(r";[ \t]*\n", text + "\n"):
-            if found := _NAME.match(statement.strip()):
-                yield View(found[1], statement.strip())
+        for statement in statements(file.read_text(encoding="utf-8")):
+            found = _NAME.match(statement)
+            if found is None:
+                raise MigrationError(
+                    f"sinks/views/{file.name} has a statement that makes no view: {statement[:60]}"
+                )
+            yield View(found[1], statement)
+
+
+def _quoted(text: str) -> str:
+    """As a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"

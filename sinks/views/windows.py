@@ -1,7 +1,7 @@
 """The views of windowed figures, from the catalogue: rows that count, sums, latencies, and one of each per
 grouping."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from sinks.views.view import Column, View, parameterized, view
@@ -13,18 +13,27 @@ QUANTILES: Final = (0.5, 0.95, 0.99)
 _LEVELS: Final = ", ".join(map(str, QUANTILES))
 _SKETCH: Final = f"AggregateFunction(quantilesDD(0.01, {_LEVELS}), Float64)"
 _MERGE: Final = f"quantilesDDMerge(0.01, {_LEVELS})"
-_IN_HISTORY: Final = " or ".join(pane.name for pane in PANES.values() if pane.in_history)
-_GROUPINGS: Final = f"{', '.join(list(GROUPINGS)[:-1])} or {list(GROUPINGS)[-1]}"
-_TIMED: Final = f"{', '.join(LABELS[:-1])} or {LABELS[-1]}"
+
+
+def _either(names: Sequence[str]) -> str:
+    """As in "a, b or c"."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+_IN_HISTORY: Final = _either([pane.name for pane in PANES.values() if pane.in_history])
 
 _PANE: Final = Column("pane", "LowCardinality(String)", f"Length of the pane: {_IN_HISTORY}.")
-_GROUPING: Final = Column("grouping", "LowCardinality(String)", f"{_GROUPINGS}.")
+_GROUPING: Final = Column("grouping", "LowCardinality(String)", f"{_either(list(GROUPINGS))}.")
 _START: Final = Column("pane_start", "DateTime('UTC')", "Start of the pane.")
 _MINUTE: Final = Column("minute", "DateTime('UTC')", "Start of the minute.")
 _DAY_OF_PANE: Final = Column("day", "Date", "The day that the pane begins on, in the configured time zone.")
 _DAY: Final = Column("day", "Date", "The day, in the configured time zone.")
 _KEY1: Final = Column("key1", "String", "First key of the grouping; empty for total.")
 _KEY2: Final = Column("key2", "String", "Second key of the grouping; else empty.")
+_GROUP: Final = (_PANE, _GROUPING, _START, _DAY_OF_PANE, _KEY1, _KEY2)
+"""What a group of a pane is known by …"""
+_BY_GROUP: Final = ", ".join(column.name for column in _GROUP)
+"""… as SQL lists it."""
 
 _KNOWN: Final = tuple(
     Column(each.name, "Int64", each.doc) for each in COUNTED if each.name not in ("cost_nano_usd", "unpriced")
@@ -36,7 +45,7 @@ _COST: Final = (
 )
 _SUMS: Final = (*_KNOWN, *_COST)
 _LATENCY: Final = (
-    Column("measure", "String", f"{_TIMED}."),
+    Column("measure", "String", f"{_either(LABELS)}."),
     Column("requests", "Int64", "Requests that report the measure."),
     Column("avg", "Float64", "Mean, in milliseconds."),
     Column("p50", "Float64", "Median, in milliseconds, to 1 %."),
@@ -60,7 +69,8 @@ _BY_DAY: Final = {
     "cost_by_day": ("model", ("requests",), "Cost per day, provider and model."),
 }
 """Per view its grouping, what it has beside tokens and cost, and what it is."""
-_NAMES: Final = {"total": "requests_total_per_minute", "service": "requests_per_minute"}
+_NAMES: Final = {"total": "{}_total_per_minute", "service": "{}_per_minute", "error": "{}_by_type"}
+"""How the views of a grouping are called, where it isn't {}_by_<grouping>."""
 
 
 def views() -> Iterator[View]:
@@ -69,7 +79,7 @@ def views() -> Iterator[View]:
     yield _sums()
     yield _latencies()
     for grouping in GROUPINGS.values():
-        yield _errors() if grouping.name == "error" else _requests(grouping)
+        yield _errors(grouping) if grouping.name == "error" else _requests(grouping)
     for name in _BY_DAY:
         yield _by_day(name)
     for grouping in GROUPINGS.values():
@@ -139,8 +149,8 @@ SETTINGS do_not_merge_across_partitions_select_final = 1"""  # noqa: S608 - of t
 
 
 def _keys(place: int) -> str:
-    names = list(dict.fromkeys(each.keys[place] for each in GROUPINGS.values() if len(each.keys) > place))
-    return f"{', '.join(names[:-1])} or {names[-1]}"
+    names = dict.fromkeys(each.keys[place] for each in GROUPINGS.values() if len(each.keys) > place)
+    return _either(list(names))
 
 
 def _stored(latency: Latency) -> list[Column]:
@@ -159,11 +169,9 @@ def _stored(latency: Latency) -> list[Column]:
 
 
 def _sums() -> View:
-    keys = (_PANE, _GROUPING, _START, _DAY_OF_PANE, _KEY1, _KEY2)
-    by = ", ".join(column.name for column in keys)
-    query = f"SELECT\n    {by},\n    {_selected(_SUMS)}\nFROM window_rows AS w\nGROUP BY {by}"
+    query = f"SELECT\n    {_BY_GROUP},\n    {_selected(_SUMS)}\nFROM window_rows AS w\nGROUP BY {_BY_GROUP}"
     doc = "Counts, tokens and cost of every pane and group, all partitions added up."
-    return view("window_sums", doc, (*keys, *_SUMS), query)
+    return view("window_sums", doc, (*_GROUP, *_SUMS), query)
 
 
 def _selected(columns: tuple[Column, ...]) -> str:
@@ -171,10 +179,8 @@ def _selected(columns: tuple[Column, ...]) -> str:
 
 
 def _latencies() -> View:
-    keys = (_PANE, _GROUPING, _START, _DAY_OF_PANE, _KEY1, _KEY2)
-    by = ", ".join(column.name for column in keys)
     doc = "Latencies of every pane and group, all partitions merged."
-    return view("window_latency", doc, (*keys, *_LATENCY), _latency_query(by, by, ""))
+    return view("window_latency", doc, (*_GROUP, *_LATENCY), _latency_query(_BY_GROUP, _BY_GROUP, ""))
 
 
 def _latency_query(by: str, group: str, where: str) -> str:
@@ -225,28 +231,34 @@ def _by(grouping: Grouping) -> str:
     return f"per minute, by {grouping.doc}" if grouping.keys else f"per minute, {grouping.doc}"
 
 
-def _requests(grouping: Grouping) -> View:
-    names = ", ".join(column.name for column in _SUMS)
+def _minutes_of(grouping: str) -> str:
+    return f"pane = '{ONE_MINUTE.name}' AND grouping = '{grouping}'"
+
+
+def _per_minute(grouping: Grouping, of: str, source: str, columns: tuple[Column, ...], doc: str) -> View:
+    """The grouping's minutes in one of the views of all panes."""
+    names = ", ".join(column.name for column in columns)
     query = f"""SELECT
     pane_start AS minute{_named(grouping)}, {names}
-FROM window_sums
-WHERE pane = '{ONE_MINUTE.name}' AND grouping = '{grouping.name}'"""  # noqa: S608 - of the catalogue
-    name = _NAMES.get(grouping.name, f"requests_by_{grouping.name}")
+FROM {source}
+WHERE {_minutes_of(grouping.name)}"""  # noqa: S608 - of the catalogue
+    name = _NAMES.get(grouping.name, f"{{}}_by_{grouping.name}").format(of)
+    return view(name, doc, (_MINUTE, *_key_columns(grouping), *columns), query)
+
+
+def _requests(grouping: Grouping) -> View:
     doc = f"Requests, tokens and cost {_by(grouping)}."
-    return view(name, doc, (_MINUTE, *_key_columns(grouping), *_SUMS), query)
+    return _per_minute(grouping, "requests", "window_sums", _SUMS, doc)
 
 
-def _errors() -> View:
-    query = f"""SELECT
-    pane_start AS minute, key1 AS error_type, errors
-FROM window_sums
-WHERE pane = '{ONE_MINUTE.name}' AND grouping = 'error'"""  # noqa: S608 - of the catalogue
-    columns = (
-        _MINUTE,
-        *_key_columns(GROUPINGS["error"]),
-        Column("errors", "Int64", "Requests that failed in this way."),
-    )
-    return view("errors_by_type", "Failed requests per minute and kind of failure.", columns, query)
+def _errors(grouping: Grouping) -> View:
+    errors = (Column("errors", "Int64", "Requests that failed in this way."),)
+    doc = "Failed requests per minute and kind of failure."
+    return _per_minute(grouping, "errors", "window_sums", errors, doc)
+
+
+def _latency(grouping: Grouping) -> View:
+    return _per_minute(grouping, "latency", "window_latency", _LATENCY, f"Latencies {_by(grouping)}.")
 
 
 def _by_day(name: str) -> View:
@@ -259,22 +271,9 @@ def _by_day(name: str) -> View:
     day{_named(grouping)},
     {_selected(figures)}
 FROM window_rows AS w
-WHERE pane = '{ONE_MINUTE.name}' AND grouping = '{of}'
+WHERE {_minutes_of(of)}
 GROUP BY day, {", ".join(grouping.keys)}"""  # noqa: S608 - of the catalogue
     return view(name, doc, (_DAY, *_key_columns(grouping), *figures), query)
-
-
-def _latency(grouping: Grouping) -> View:
-    names = ", ".join(column.name for column in _LATENCY)
-    query = f"""SELECT
-    pane_start AS minute{_named(grouping)}, {names}
-FROM window_latency
-WHERE pane = '{ONE_MINUTE.name}' AND grouping = '{grouping.name}'"""  # noqa: S608 - of the catalogue
-    requests = _NAMES.get(grouping.name, f"requests_by_{grouping.name}")
-    doc = f"Latencies {_by(grouping)}."
-    return view(
-        requests.replace("requests", "latency"), doc, (_MINUTE, *_key_columns(grouping), *_LATENCY), query
-    )
 
 
 _STEPS: Final = "step (hour, day, week from Monday, month) of a time zone"

@@ -46,7 +46,7 @@ class PaneLength:
     @property
     def stored(self) -> str:
         """The name of the panes that it is in ClickHouse, or is the sum of there."""
-        return self.name if self.in_history else "1m"
+        return self.name if self.in_history else ONE_MINUTE.name
 
     def has(self, grouping: str) -> bool:
         """Whether the grouping is counted in it."""

@@ -42,7 +42,7 @@ class Pane:
         """The end (excluded) of the pane that starts at `start`. A calendar day may have 23 or 25 hours."""
         if self.length is not None:
             return start + self.length
-        day = (_local(start, self.zone).replace(tzinfo=UTC) - EPOCH).days
+        day = (local_time(start, self.zone).replace(tzinfo=UTC) - EPOCH).days
         while (end := midnight(day, self.zone)) <= start:
             day += 1
         return end
@@ -65,7 +65,8 @@ def _days_around(times: npt.NDArray[np.int64]) -> list[int]:
     return around
 
 
-def _local(time: Micros, zone: tzinfo) -> datetime:
+def local_time(time: Micros, zone: tzinfo) -> datetime:
+    """What the zone's clock and calendar show."""
     return (EPOCH + timedelta(microseconds=time)).astimezone(zone)
 
 
@@ -80,13 +81,13 @@ def midnight(day: int, zone: tzinfo) -> Micros:
     naive = EPOCH.replace(tzinfo=None) + timedelta(days=day)
     midnight = naive.replace(tzinfo=zone)
     found = micros_of(midnight)
-    if _local(found, zone).replace(tzinfo=None) == naive:
+    if local_time(found, zone).replace(tzinfo=None) == naive:
         return found
     # The clock jumped over it: the jump lies between these, to the second.
     before, after = (found - micros(_FURTHEST)) // SECOND, found // SECOND
     while after - before > 1:
         middle = (before + after) // 2
-        if _local(middle * SECOND, zone).date() < naive.date():
+        if local_time(middle * SECOND, zone).date() < naive.date():
             before = middle
         else:
             after = middle

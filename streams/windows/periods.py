@@ -1,12 +1,12 @@
 """Periods: minutes to months, as sums of panes. Days and longer ones are those of a time zone's calendar."""
 
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import date, timedelta, tzinfo
 from enum import StrEnum
 from typing import Final
 
-from schemas.time import DAY, EPOCH, HOUR, MINUTE, Micros
-from streams.windows.panes import midnight
+from schemas.time import DAY, EPOCH, HOUR, MINUTE, Micros, micros
+from streams.windows.panes import local_time, midnight
 
 
 class Period(StrEnum):
@@ -72,17 +72,12 @@ _LENGTHS: Final = {
 _OF_THE_CLOCK: Final = (Period.MINUTE, Period.FIVE_MINUTES, Period.HOUR)
 
 
-def _local(time: Micros, zone: tzinfo) -> datetime:
-    return (EPOCH + timedelta(microseconds=time)).astimezone(zone)
-
-
 def _offset(time: Micros, zone: tzinfo) -> Micros:
-    ahead = _local(time, zone).utcoffset() or timedelta()
-    return ahead // timedelta(microseconds=1)
+    return micros(local_time(time, zone).utcoffset() or timedelta())
 
 
 def _day(time: Micros, zone: tzinfo) -> date:
-    return _local(time, zone).date()
+    return local_time(time, zone).date()
 
 
 def _start(day: date, zone: tzinfo) -> Micros:

@@ -147,6 +147,11 @@ class Stack:
         with self._client() as client:
             return [tuple(row) for row in client.query(sql, parameters=parameters).result_rows]
 
+    def named_rows(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Rows from ClickHouse, with the names of their columns."""
+        with self._client() as client:
+            return [dict(row) for row in client.query(sql, parameters=parameters).named_results()]
+
     def _client(self) -> Client:
         return clickhouse_connect.get_client(
             host="127.0.0.1", port=int(self.env["CHATGAUGE_CLICKHOUSE_PORT"]), database="chatgauge"

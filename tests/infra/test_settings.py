@@ -70,7 +70,8 @@ def test_what_is_wrong_is_told_by_the_names_that_are_set_without_the_values(
     assert "two seconds" not in linger
 
 
-def test_a_time_zone_that_is_none_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CHATGAUGE_WINDOWS_TIMEZONE", "Nowhere/City")
+@pytest.mark.parametrize("name", ["Nowhere/City", "Europe", "../etc/passwd"])
+def test_a_time_zone_that_is_none_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("CHATGAUGE_WINDOWS_TIMEZONE", name)
     with pytest.raises(ValidationError, match="no such time zone"):
         settings.WindowSettings()

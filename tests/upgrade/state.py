@@ -83,9 +83,10 @@ def alerting(stack: Stack, end: datetime) -> dict[str, Any]:
 
 
 def _rows(stack: Stack, question: str, **parameters: Any) -> list[dict[str, Any]]:
-    with stack._client() as client:
-        found = client.query(question, parameters=parameters)
-    return [dict(zip(found.column_names, map(_plain, row), strict=True)) for row in found.result_rows]
+    return [
+        {name: _plain(value) for name, value in row.items()}
+        for row in stack.named_rows(question, **parameters)
+    ]
 
 
 def _answer(stack: Stack, path: str, asked: Mapping[str, str]) -> Any:
